@@ -1,0 +1,1 @@
+"""Telemetry: the metric catalogue and its Prometheus text."""
