@@ -1,0 +1,138 @@
+"""Which pools may run a job, how fast, and in which order they are tried; and who can never run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fleetsim.catalog import GpuModel
+from fleetsim.engine import Options
+from fleetsim.fleet import Pool
+from fleetsim.records import Activity, Codes, Cohort, Jobs
+from fleetsim.spec import SchedulerSpec, TenantSpec, WorkloadSpec
+
+#: Why nothing in the fleet can ever run a job. Such a job is rejected when it is submitted, and counted.
+REJECT_REASONS = (
+    "needs part of a GPU",
+    "no allowed GPU model",
+    "not enough GPU memory",
+    "larger than any pool",
+)
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """A pool and what its nodes are: all cohorts of one model and node size at one site."""
+
+    pool: Pool
+    model: GpuModel
+    nodes: int  # in the end, deliveries to come included
+
+
+def build_pools(cohorts: Sequence[Cohort]) -> tuple[list[PoolPlan], list[Pool]]:
+    """The pools of a fleet, empty as yet, and the pool of every node."""
+    total = sum(c.nodes for c in cohorts)
+    free = [0] * total
+    plans: dict[tuple[str, str, int], PoolPlan] = {}
+    pool_of: list[Pool] = []
+    for c in cohorts:
+        key = (c.site.name, c.model.id, c.gpus_per_node)
+        known = plans.get(key)
+        name = f"{c.model.id} x{c.gpus_per_node} at {c.site.name}"
+        pool = known.pool if known else Pool(name, c.gpus_per_node, free)
+        plans[key] = PoolPlan(pool, c.model, c.nodes + (known.nodes if known else 0))
+        pool_of += [pool] * c.nodes
+    return list(plans.values()), pool_of
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Jobs by where they fit: ``of_job`` is -1 where ``rejected`` (into REJECT_REASONS, else -1) says why."""
+
+    of_job: Codes
+    options: list[Options]
+    rejected: Codes
+
+
+def find_shapes(
+    jobs: Jobs,
+    plans: Sequence[PoolPlan],
+    workloads: Sequence[WorkloadSpec],
+    tenants: Sequence[TenantSpec],
+    scheduler: SchedulerSpec,
+) -> Shapes:
+    """Group *jobs* by size and eligibility, and find the pools for each group."""
+    import pyarrow as pa
+
+    if not len(jobs):
+        return Shapes(np.zeros(0, np.int32), [], np.zeros(0, np.int32))
+    allowed_by = {w.name: w.gpu_models for w in workloads}
+    tenant_models = {t.name: t.gpu_models for t in tenants}
+    memory = pa.array(jobs.min_memory_gb).dictionary_encode()
+    limits = [tuple(m) if (m := tenant_models.get(name)) is not None else None for name in jobs.tenants]
+    distinct = list(dict.fromkeys(limits))
+    limit_code = np.array([distinct.index(limit) for limit in limits])[jobs.tenant]
+    fractional = jobs.gpu_share < 1
+    radix = (
+        (jobs.activity, len(jobs.activities)),
+        (memory.indices.to_numpy(), len(memory.dictionary)),
+        (jobs.gpu_model + 1, len(jobs.gpu_models) + 1),
+        (limit_code, len(distinct)),
+        (fractional, 2),
+    )
+    key = jobs.gpus.astype(np.int64)
+    for code, size in radix:
+        if size > 1:
+            key *= size
+            key += code
+    encoded = pa.array(key).dictionary_encode()
+    group: Codes = encoded.indices.to_numpy()
+    first = np.zeros(len(encoded.dictionary), np.int64)
+    first[group[::-1]] = np.arange(len(jobs))[::-1]  # the first job of each group
+
+    options: list[Options] = []
+    rejected = np.full(len(first), -1, np.int32)
+    for i, job in enumerate(first.tolist()):
+        activity = jobs.activities[jobs.activity[job]]
+        asked = jobs.gpu_models[jobs.gpu_model[job]] if jobs.gpu_model[job] >= 0 else None
+        found = _options(
+            plans,
+            int(jobs.gpus[job]),
+            float(jobs.min_memory_gb[job]),
+            [m for m in (allowed_by[activity.workload], limits[jobs.tenant[job]], asked and (asked,)) if m is not None],
+            activity,
+            scheduler,
+        )
+        if fractional[job]:
+            found = 0
+        rejected[i] = found if isinstance(found, int) else -1
+        options.append(() if isinstance(found, int) else found)
+    return Shapes(np.where(rejected[group] >= 0, np.int32(-1), group), options, rejected[group])
+
+
+def _options(
+    plans: Sequence[PoolPlan],
+    gpus: int,
+    min_memory_gb: float,
+    allowed: Sequence[Sequence[str]],
+    activity: Activity,
+    scheduler: SchedulerSpec,
+) -> Options | int:
+    """Pools that may run such a job, in order of preference; or the code of the reason why there are none."""
+    by_model = [p for p in plans if all(p.model.id in models for models in allowed)]
+    if not by_model:
+        return 1
+    by_memory = [p for p in by_model if p.model.memory_gb >= min_memory_gb]
+    if not by_memory:
+        return 2
+    by_size = [p for p in by_memory if gpus <= p.nodes * p.pool.gpus_per_node]
+    if not by_size:
+        return 3
+    speeds = [p.model.speed(activity.workload_class, activity.reference) for p in by_size]
+    order = list(range(len(by_size)))
+    if scheduler.prefer != "listed":
+        sign = -1 if scheduler.prefer == "fastest" else 1
+        order.sort(key=lambda i: sign * speeds[i])
+    return tuple((by_size[i].pool, speeds[i]) for i in order)

@@ -1,0 +1,206 @@
+"""One function: scenario in, run folder out. Sweeps and replications are loops around it."""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import time
+from array import array
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import simpy
+
+from fleetsim import __version__, runfolder, schema
+from fleetsim.books import Books, Check, period_edges, verify
+from fleetsim.eligibility import REJECT_REASONS, Shapes, build_pools, find_shapes
+from fleetsim.engine import Clock, JobColumns, Replay, deliver
+from fleetsim.fleet import Pool
+from fleetsim.observer import Attempts
+from fleetsim.policies.placement import PLACEMENTS
+from fleetsim.policies.queue import QUEUES
+from fleetsim.records import Cohort, Jobs
+from fleetsim.recorder import Recorder, TableWriter
+from fleetsim.runfolder import Run
+from fleetsim.scenario import Scenario
+from fleetsim.workload import Source, load_jobs
+
+if TYPE_CHECKING:
+    from fleetsim_traces.table import Trace
+
+#: Looks at the model during a run, for progress and to gather what has come in. They change no result.
+LOOKS = 200
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    now_s: float
+    end_s: float  # expected; in a run that drains, of the last submission
+    jobs_arrived: int
+    jobs_ended: int
+    jobs: int
+
+
+def run(
+    scenario: Scenario,
+    out: str | Path,
+    *,
+    force: bool = False,
+    traces: Mapping[str, Trace] | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Run:
+    """Simulate *scenario* and write the run folder *out*.
+
+    *traces* gives job tables by workload name in place of reading them. Raises :class:`InputError` or
+    ``TraceError`` for input that cannot be used, :class:`BooksError` if the finished run's books do not
+    balance; then, and on any other failure, nothing is written.
+    """
+    out = Path(out)
+    runfolder.check_target(out, force)
+    began, began_cpu = time.time(), time.process_time()
+    jobs, sources = load_jobs(scenario, traces)
+    plans, pool_of = build_pools(scenario.cohorts)
+    spec = scenario.spec
+    shapes = find_shapes(jobs, plans, spec.workloads, spec.tenants, spec.scheduler)
+    with runfolder.writing(out, force) as folder:
+        attempts = Attempts.of(len(jobs))
+        recorder = Recorder(folder, jobs, shapes.rejected, scenario.cohorts, attempts)
+        end_s, replay = _simulate(scenario, jobs, shapes, pool_of, attempts, recorder, progress)
+        rows = recorder.close(end_s)
+        edges = period_edges(scenario.start, end_s, spec.usage_period)
+        books = Books(folder, scenario.cohorts, jobs.activities, jobs.tenants, edges)
+        with TableWriter(folder, "usage") as writer:
+            writer.write(books.usage)
+            rows["usage"] = writer.rows
+        checks = [*recorder.checks(replay.running, replay.waiting), *books.checks(recorder.allocated_gpu_s)]
+        verify(checks)
+        _write_manifest(folder, scenario, end_s, jobs, shapes, sources, rows, checks, (began, began_cpu))
+    return runfolder.open_run(out)
+
+
+def _simulate(
+    scenario: Scenario,
+    jobs: Jobs,
+    shapes: Shapes,
+    pool_of: Sequence[Pool],
+    attempts: Attempts,
+    recorder: Recorder,
+    progress: Callable[[Progress], None],
+) -> tuple[float, Replay]:
+    """Run the model to its end; return the time of it, s, and the model as it stands then."""
+    clock = Clock()
+    columns = JobColumns(
+        array("d", jobs.submit_s.tobytes()),
+        array("d", jobs.duration_s.tobytes()),
+        array("i", jobs.gpus.tobytes()),
+        array("i", shapes.of_job.tobytes()),
+        shapes.options,
+    )
+    queue = QUEUES[scenario.spec.scheduler.queue](columns.shape_of)
+    replay = Replay(clock, columns, pool_of, queue, PLACEMENTS[scenario.spec.scheduler.placement], recorder, attempts)
+
+    def bring(cohort: Cohort, cause: str) -> None:
+        for node in cohort.node_numbers:
+            pool_of[node].add(node)
+            recorder.node_changed(clock.now, node, "up", cause)
+        detail = f"{cohort.nodes} nodes, {cohort.gpus} x {cohort.model.id} at {cohort.site.name}"
+        recorder.event(clock.now, cause, cohort.name, detail)
+
+    coming: list[tuple[float, Callable[[], None]]] = []
+    for cohort in sorted(scenario.cohorts, key=lambda c: c.delivered_s):
+        if cohort.delivered_s <= 0:
+            bring(cohort, "initial")
+        else:
+            coming.append((cohort.delivered_s, lambda cohort=cohort: bring(cohort, "delivery")))  # type: ignore[misc]
+    clock.process(deliver(clock, replay, coming))
+
+    last_s = float(jobs.submit_s[-1]) if len(jobs) else 0.0
+    expected_s = scenario.horizon_s if scenario.horizon_s is not None else last_s
+
+    def look() -> None:
+        ended = replay.arrived - replay.running - replay.waiting
+        progress(Progress(clock.now, expected_s, replay.arrived, ended, len(jobs)))
+        recorder.gather()
+
+    def watch() -> Generator[simpy.Event]:
+        while True:
+            yield clock.timeout(max(expected_s, 1.0) / LOOKS)
+            look()
+
+    clock.process(watch())
+    collecting = gc.isenabled()
+    gc.disable()  # nothing here is cyclic, and looking for cycles costs a tenth of the time
+    try:
+        if scenario.horizon_s is not None:
+            clock.run(until=scenario.horizon_s)
+            end_s = scenario.horizon_s
+        else:
+            while clock.peek() < inf and not replay.done:
+                clock.step()
+            end_s = clock.now
+    finally:
+        if collecting:
+            gc.enable()
+    replay.close(end_s)
+    look()
+    return end_s, replay
+
+
+def _write_manifest(
+    folder: Path,
+    scenario: Scenario,
+    end_s: float,
+    jobs: Jobs,
+    shapes: Shapes,
+    sources: Sequence[Source],
+    rows: Mapping[str, int],
+    checks: Sequence[Check],
+    began: tuple[float, float],
+) -> None:
+    reasons = {
+        reason: count for code, reason in enumerate(REJECT_REASONS) if (count := int(np.sum(shapes.rejected == code)))
+    }
+    manifest: dict[str, Any] = {
+        "schema": schema.VERSION,
+        "scenario": scenario.spec.model_dump(mode="json"),
+        "seed": scenario.spec.seed,
+        "start": scenario.start.isoformat(),
+        "end_s": end_s,
+        "versions": {
+            "fleetsim": __version__,
+            **{name: version(name) for name in ("simpy", "numpy", "polars", "pyarrow")},
+        },
+        "sources": {s.workload: {**s.facts, "left_out": s.left_out} for s in sources},
+        "jobs": len(jobs),
+        "rejected": reasons,
+        "activities": [
+            {
+                "workload": a.workload,
+                "workload_class": a.workload_class,
+                "reference_gpu": a.reference.id,
+                "busy_share": a.busy_share,
+                "sm_active": a.sm_active,
+                "mfu": a.mfu,
+            }
+            for a in jobs.activities
+        ],
+        "rows": dict(rows),
+        "checks": [c.as_dict() for c in checks],
+        "wall_clock": {
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "elapsed_s": round(time.time() - began[0], 3),
+            "cpu_s": round(time.process_time() - began[1], 3),
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+        },
+    }
+    (folder / runfolder.MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")

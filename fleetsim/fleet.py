@@ -1,0 +1,74 @@
+"""Nodes and the pools they are scheduled in: state and its legal changes. No clock, no I/O, no random draws."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+
+class Pool:
+    """Nodes of one GPU model and one size at one site, scheduled together, in buckets by free GPUs.
+
+    ``free[node]`` is shared by all pools of a fleet; nodes are numbered across the fleet. Each bucket is a
+    heap of node numbers that is cleaned when it is looked at: a node that has left stays in until it
+    surfaces, and a node that comes back finds itself still there. So the lowest-numbered node with a given
+    number of free GPUs is found, taken and given back in O(log nodes) amortised, whatever the fleet's size.
+
+    Ties are always broken by the lowest node number, so that results compare job by job with other
+    simulators that scan their nodes in order.
+    """
+
+    __slots__ = ("_listed", "buckets", "free", "gpus_per_node", "idle", "idle_nodes", "name", "nodes")
+
+    def __init__(self, name: str, gpus_per_node: int, free: list[int]) -> None:
+        self.name = name
+        self.gpus_per_node = gpus_per_node
+        self.free = free
+        self.nodes = 0
+        self.idle = 0  # free GPUs
+        self.idle_nodes = 0  # nodes with all their GPUs free
+        self.buckets: list[list[int]] = [[] for _ in range(gpus_per_node + 1)]  # use lowest()
+        self._listed = [bytearray(len(free)) for _ in range(gpus_per_node + 1)]
+
+    def add(self, node: int) -> None:
+        """Bring *node* into service with all its GPUs free."""
+        self.nodes += 1
+        self.free[node] = 0
+        self.give(node, self.gpus_per_node)
+
+    def give(self, node: int, gpus: int) -> None:
+        """Return *gpus* of *node*, or allocate them if negative; the caller has seen that they are free."""
+        size = self.gpus_per_node
+        before = self.free[node]
+        free = before + gpus
+        if not 0 <= free <= size:
+            raise AssertionError(f"node {node} of {self.name}: {before} of {size} GPUs free, {gpus:+d} is not possible")
+        self.free[node] = free
+        self.idle += gpus
+        if before == size:
+            self.idle_nodes -= 1
+        elif free == size:
+            self.idle_nodes += 1
+        listed = self._listed[free]
+        if not listed[node]:
+            listed[node] = 1
+            heappush(self.buckets[free], node)
+
+    def lowest(self, free: int) -> int:
+        """The lowest-numbered node with exactly *free* free GPUs, or -1."""
+        bucket = self.buckets[free]
+        state = self.free
+        while bucket:
+            node = bucket[0]
+            if state[node] == free:
+                return node
+            self._listed[free][heappop(bucket)] = 0
+        return -1
+
+    def lowest_many(self, free: int, count: int) -> list[int]:
+        """Up to *count* nodes with exactly *free* free GPUs, lowest numbers first."""
+        bucket, found = self.buckets[free], []
+        while len(found) < count and self.lowest(free) >= 0:
+            found.append(heappop(bucket))
+        for node in found:
+            heappush(bucket, node)
+        return found

@@ -1,0 +1,100 @@
+"""What a fleet and a workload are, once a scenario has been read: records and columns, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleetsim.catalog import GpuModel
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.int32]  # positions in a tuple of names; -1 for none
+
+
+@dataclass(frozen=True)
+class Site:
+    """Power and slots: ``pue`` is energy at the meter over energy of the IT equipment."""
+
+    name: str
+    pue: float
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Nodes of one model delivered together. ``delivered_s`` is negative for what stood before the start."""
+
+    name: str
+    model: GpuModel
+    site: Site
+    nodes: int
+    gpus_per_node: int
+    delivered_s: float
+    earlier_age_s: float
+    first_node: int
+
+    @property
+    def node_numbers(self) -> range:
+        """Numbers of its nodes across the fleet."""
+        return range(self.first_node, self.first_node + self.nodes)
+
+    @property
+    def gpus(self) -> int:
+        """Installed GPUs."""
+        return self.nodes * self.gpus_per_node
+
+    @property
+    def born_s(self) -> float:
+        """When its age was zero."""
+        return self.delivered_s - self.earlier_age_s
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Jobs of one class of one workload, and what they do with the GPUs they hold.
+
+    ``reference`` is the GPU model their durations were measured on. A kernel runs for ``busy_share`` of the
+    allocated time; while one runs, SMs are active for ``sm_active`` of it; ``mfu`` is model FLOPs over peak
+    FLOPs while productive.
+    """
+
+    workload: str
+    workload_class: str
+    reference: GpuModel
+    busy_share: float
+    sm_active: float
+    mfu: float
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """All jobs of a run in order of arrival, as columns of equal length.
+
+    ``activity`` and ``tenant`` index the tuples of those names; ``user`` too, -1 if unknown. ``gpu_model`` is
+    an index into ``gpu_models``, -1 if the job does not insist on one.
+    """
+
+    job_id: pa.Array
+    submit_s: Floats
+    duration_s: Floats  # on the reference GPU
+    gpus: NDArray[np.int32]
+    gpu_share: NDArray[np.float32]  # of each GPU
+    min_memory_gb: NDArray[np.float32]
+    gpu_model: Codes
+    activity: Codes
+    tenant: Codes
+    user: Codes
+    warm: NDArray[np.bool_]
+    activities: tuple[Activity, ...]
+    gpu_models: tuple[str, ...]
+    tenants: tuple[str, ...]
+    users: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.submit_s)

@@ -1,0 +1,163 @@
+"""The tables of a run folder, declared once: names, types, units and meanings.
+
+The Arrow schemas, the reference in the documentation and the tests derive from ``TABLES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = "1"
+
+#: How an attempt at a job ended, by code.
+ATTEMPT_OUTCOMES = ("completed", "running")
+COMPLETED, RUNNING = range(2)
+
+#: What became of a job, by code: the attempts' outcomes, and jobs that never started.
+JOB_STATUSES = (*ATTEMPT_OUTCOMES, "queued", "rejected")
+QUEUED, REJECTED = 2, 3
+
+NODE_STATES = ("up", "down")
+
+#: Where GPU time goes. For any window the hours of all states add up to the installed hours.
+STATES = ("idle_no_queue", "idle_queue", "stalled", "productive")
+
+#: The one rung of a fleet that has no tier ladder.
+TIER = "general"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table. *kind* is an Arrow type's name, or ``label`` for a dictionary of strings."""
+
+    name: str
+    kind: str
+    unit: str
+    description: str
+    nullable: bool = False
+
+
+_COHORT = (
+    Column("cohort", "label", "", "Nodes of one model delivered together: the unit that ages."),
+    Column("gpu_model", "label", "", "GPU model, by its name in the catalogue."),
+    Column("tier", "label", "", "Rung of the cascade ladder the node stood on."),
+)
+_OWNER = (
+    Column("tenant", "label", "", "Who is charged.", nullable=True),
+    Column("workload", "label", "", "Workload of the scenario the job came from.", nullable=True),
+    Column("workload_class", "label", "", "training, fine_tuning, inference, batch or interactive.", nullable=True),
+)
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "jobs": (
+        Column("job", "int64", "", "Row number in order of arrival; allocations refer to it."),
+        Column("job_id", "string", "", "Identity in the trace, with ~N for its Nth repetition or copy."),
+        *(Column(c.name, c.kind, c.unit, c.description) for c in _OWNER),
+        Column("user", "label", "", "Who submitted.", nullable=True),
+        Column("submit_s", "float64", "s", "Submission, from the start of the scenario."),
+        Column("gpus", "int32", "GPU", "GPUs of the gang."),
+        Column("reference_duration_s", "float64", "s", "Run time on the workload's reference GPU."),
+        Column("status", "label", "", "completed, running (at the end), queued (at the end) or rejected."),
+        Column("reject_reason", "label", "", "Why nothing in the fleet can ever run it.", nullable=True),
+        Column("warm", "bool", "", "Was already running when its workload's window opened; has no queue wait."),
+        Column("start_s", "float64", "s", "Start of the first attempt.", nullable=True),
+        Column("end_s", "float64", "s", "End of the last attempt, or of the run.", nullable=True),
+        Column("wait_s", "float64", "s", "From submission to start; null for warm jobs.", nullable=True),
+        Column("gpu_model", "label", "", "GPU model that ran it.", nullable=True),
+        Column("nodes", "int32", "", "Nodes it ran on.", nullable=True),
+        Column("allocated_gpu_s", "float64", "GPU s", "GPU seconds held, all attempts."),
+    ),
+    "allocations": (
+        Column("job", "int64", "", "Row of the job in the jobs table."),
+        Column("attempt", "int16", "", "1 for the first attempt."),
+        Column("node", "int32", "", "Node, numbered across the fleet in order of cohorts."),
+        Column("gpus", "int32", "GPU", "GPUs held on this node."),
+        Column("start_s", "float64", "s", "Start."),
+        Column("end_s", "float64", "s", "End: completion, or the end of the run."),
+        Column("outcome", "label", "", "How the attempt ended: completed, or running at the end."),
+        *_COHORT,
+        *(Column(c.name, c.kind, c.unit, c.description) for c in _OWNER),
+        Column("activity", "float32", "ratio", "Mean SM activity while allocated: busy share x SM active share."),
+        Column("power_w", "float64", "W", "IT power of these GPUs and their share of the server."),
+    ),
+    "node_states": (
+        Column("time_s", "float64", "s", "When the node entered the state."),
+        Column("node", "int32", "", "Node."),
+        Column("state", "label", "", "up or down."),
+        Column("cause", "label", "", "Why: initial or delivery."),
+        *_COHORT,
+        Column("gpus", "int32", "GPU", "GPUs of the node."),
+        Column("age_s", "float64", "s", "Age of the node at this time, earlier life included."),
+    ),
+    "events": (
+        Column("time_s", "float64", "s", "When."),
+        Column("kind", "label", "", "What sort of event."),
+        Column("subject", "string", "", "What it happened to."),
+        Column("detail", "string", "", "In words."),
+    ),
+    "queue": (
+        Column("time_s", "float64", "s", "When the queue changed."),
+        Column("jobs_waiting", "int64", "", "Jobs waiting from this time on."),
+        Column("gpus_waiting", "int64", "GPU", "GPUs they ask for."),
+    ),
+    "usage": (
+        Column("period_start_s", "float64", "s", "Start of the period."),
+        Column("period_end_s", "float64", "s", "End of the period."),
+        *_COHORT,
+        Column("generation", "label", "", "Architecture family."),
+        Column("age_band", "int16", "y", "Whole years of age: 2 is from two to three years."),
+        *_OWNER,
+        Column(
+            "state", "label", "",
+            "idle_no_queue: free, nothing waits. idle_queue: free, but no waiting job could use it. "
+            "stalled: allocated, no kernel running. productive: allocated and running.",
+        ),
+        Column("gpu_hours", "float64", "GPU h", "GPU hours in this state."),
+        Column("energy_kwh", "float64", "kWh", "IT energy."),
+        Column("facility_energy_kwh", "float64", "kWh", "Energy at the meter: IT energy times the site's PUE."),
+    ),
+}  # fmt: skip
+
+
+def schema(table: str) -> pa.Schema:
+    """The Arrow schema of *table*, units and descriptions as field metadata."""
+    import pyarrow as pa
+
+    def kind(column: Column) -> pa.DataType:
+        if column.kind == "label":
+            return pa.dictionary(pa.int32(), pa.string())
+        return pa.bool_() if column.kind == "bool" else getattr(pa, column.kind)()
+
+    fields = [
+        pa.field(c.name, kind(c), c.nullable, {"unit": c.unit, "description": c.description})
+        for c in TABLES[table]
+    ]
+    return pa.schema(fields, {"fleetsim_table": table, "fleetsim_schema": VERSION})
+
+
+def markdown() -> str:
+    """The reference of all tables as Markdown."""
+    parts: list[str] = []
+    for table, columns in TABLES.items():
+        parts += [f"### {table}.parquet", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        parts += [
+            f"| `{c.name}` | {c.kind}{' or null' if c.nullable else ''} | {c.unit} | {c.description} |" for c in columns
+        ]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def labels(codes: Sequence[int] | object, names: Sequence[str]) -> pa.DictionaryArray:
+    """A dictionary array of *names* from integer *codes*; a negative code is null."""
+    import numpy as np
+    import pyarrow as pa
+
+    index = np.asarray(codes, dtype=np.int32)
+    return pa.DictionaryArray.from_arrays(
+        pa.array(index, mask=index < 0) if (index < 0).any() else pa.array(index), pa.array(list(names), pa.string())
+    )

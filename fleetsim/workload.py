@@ -1,0 +1,320 @@
+"""From the workloads of a scenario to one table of jobs in order of arrival: columns in, columns out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil, inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fleetsim import units
+from fleetsim.errors import InputError, Problem
+from fleetsim.records import Activity, Codes, Ints, Jobs
+from fleetsim.safeyaml import suggest
+from fleetsim.scenario import Scenario
+from fleetsim.spec import CLASS_ACTIVITY, WorkloadSpec
+from fleetsim.streams import stream
+from fleetsim_traces.errors import TraceError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from fleetsim_traces.table import Trace
+
+#: Copies of a job beyond the first are submitted up to this long before or after it.
+COPY_JITTER_S = 1800.0
+
+#: Refused above this: a slip of the pen in a load or a growth rate.
+MAX_JOBS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the jobs of one workload came from (``facts``), and how many rows did not become jobs, by reason."""
+
+    workload: str
+    facts: Mapping[str, Any]
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def load_jobs(scenario: Scenario, traces: Mapping[str, Trace] | None = None) -> tuple[Jobs, list[Source]]:
+    """Read, select, scale and merge the workloads of *scenario*.
+
+    *traces* gives tables by the name of their workload, in place of reading them. Raises :class:`InputError`
+    or ``TraceError`` with every problem found.
+    """
+    import polars as pl
+
+    problems: list[Problem] = []
+    parts: list[pl.DataFrame] = []
+    sources: list[Source] = []
+    for i, workload in enumerate(scenario.spec.workloads):
+        place = f"{scenario.place} workloads[{i}]"
+        try:
+            given = (traces or {}).get(workload.name)
+            trace = given if given is not None else _open(scenario, workload, place)
+            source = Source(workload.name, _facts(trace), dict(trace.rejected))
+            frame = _select(trace, workload, source.left_out)
+            frame = _tenants(frame, workload, scenario, place)
+            frame = _place_in_time(frame, workload, scenario, i, source.left_out)
+        except (InputError, TraceError) as error:
+            problems += error.problems
+            continue
+        sources.append(source)
+        parts.append(frame.with_columns(source=pl.lit(i, pl.Int32)))
+    if problems:
+        raise InputError(problems)
+    frame = pl.concat(parts, how="vertical")
+    if len(parts) > 1:
+        frame = frame.sort("submit_s", maintain_order=True)  # equal times: in order of workloads
+    return _jobs(frame, scenario), sources
+
+
+def _open(scenario: Scenario, workload: WorkloadSpec, place: str) -> Trace:
+    from fleetsim_traces import read_trace
+    from fleetsim_traces.generate import generate_jobs
+    from fleetsim_traces.samples import SAMPLES, sample
+
+    if workload.generate is not None:
+        wanted = workload.generate
+        draw = int(stream(scenario.spec.seed, "generate", workload.name).integers(2**31))
+        return generate_jobs(wanted.family, jobs=wanted.jobs, seed=draw if wanted.seed is None else wanted.seed)
+    assert workload.trace is not None
+    path = sample(workload.trace) if workload.trace in SAMPLES else _locate(scenario, workload.trace, place)
+    return read_trace(path, workload.format, columns=workload.columns, bad_rows=workload.bad_rows)
+
+
+def _locate(scenario: Scenario, name: str, place: str) -> Path:
+    """The trace file *name*, which must lie in one of the scenario's roots, whatever links say."""
+    from fleetsim_traces.samples import SAMPLES
+
+    roots = ", ".join(map(str, scenario.roots)) or "none"
+    for root in scenario.roots:
+        path = (root / name).resolve()
+        if any(path.is_relative_to(allowed) for allowed in scenario.roots) and path.exists():
+            return path
+    remedy = (
+        f"{suggest(name, SAMPLES)}A trace lies beside its scenario or in a folder given with --traces "
+        f"(looked in: {roots}), or is a bundled sample: {', '.join(SAMPLES)}."
+    )
+    raise InputError([Problem(f"{place}.trace", f"no trace {name!r} where traces may lie", remedy)])
+
+
+def _facts(trace: Trace) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "source": Path(trace.source).name,
+        "format": trace.format,
+        "generated": trace.generated,
+        "epoch": trace.epoch.isoformat() if trace.epoch else None,
+        "rows_read": trace.rows_read,
+        "jobs": trace.jobs.num_rows,
+        "notes": list(trace.notes),
+    }
+    path = Path(trace.source)
+    if path.is_file():
+        with path.open("rb") as file:
+            facts["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return facts
+
+
+def _select(trace: Trace, workload: WorkloadSpec, left_out: dict[str, int]) -> pl.DataFrame:
+    """The jobs that ``select`` and ``window`` keep; times count from the opening of the window."""
+    import polars as pl
+
+    table = pl.from_arrow(trace.jobs)
+    assert isinstance(table, pl.DataFrame)
+    select, window = workload.select, workload.window
+    frame = table.lazy()
+    if select.min_gpus is not None:
+        frame = frame.filter(pl.col("gpus") >= select.min_gpus)
+    if select.max_gpus is not None:
+        frame = frame.filter(pl.col("gpus") <= select.max_gpus)
+    if select.tenants is not None:
+        frame = frame.filter(pl.col("tenant").cast(pl.String).is_in(select.tenants))
+    if select.statuses is not None:
+        frame = frame.filter(pl.col("status").cast(pl.String).is_in(select.statuses))
+    chosen = frame.collect()
+    _count(left_out, "not selected", table.height - chosen.height)
+
+    opens_s = units.duration_s(window.start)
+    closes_s = inf if window.end is None else units.duration_s(window.end)
+    first_s = float(table["submit_s"][0]) if table.height else 0.0
+    submit = pl.col("submit_s") - first_s - opens_s
+    began = pl.coalesce("start_s", "submit_s") - first_s - opens_s
+    before = submit < 0
+    running = before & (began <= 0) & (began + pl.col("duration_s") > 0)
+    kept = chosen.filter((submit < closes_s - opens_s) & (~before | running if window.warm_start else ~before))
+    _count(left_out, "outside the window", chosen.height - kept.height)
+    return kept.select(
+        "job_id",
+        submit_s=pl.when(before).then(0.0).otherwise(submit),
+        duration_s=pl.when(before).then(pl.col("duration_s") + began).otherwise("duration_s"),
+        warm=before,
+        gpus="gpus",
+        gpu_share="gpu_share",
+        min_memory_gb=pl.col("min_memory_gb").fill_null(workload.min_memory_gb or 0.0),
+        gpu_model=pl.col("gpu_model").cast(pl.Categorical),
+        workload_class=pl.col("workload_class").cast(pl.Categorical).fill_null(workload.workload_class),
+        tenant=pl.col("tenant").cast(pl.Categorical),
+        user=pl.col("user").cast(pl.Categorical),
+    )
+
+
+def _tenants(frame: pl.DataFrame, workload: WorkloadSpec, scenario: Scenario, place: str) -> pl.DataFrame:
+    """Give each job its tenant of the scenario."""
+    import polars as pl
+
+    if workload.tenant is not None:
+        return frame.with_columns(tenant=pl.lit(workload.tenant, pl.String).cast(pl.Categorical))
+    found = sorted(frame["tenant"].unique().cast(pl.String).to_list())
+    declared = [tenant.name for tenant in scenario.spec.tenants]
+    if workload.tenants is None:
+        strange = [name for name in found if declared and name not in declared]
+        if strange:
+            shown = ", ".join(strange[:10]) + (f" and {len(strange) - 10} more" if len(strange) > 10 else "")
+            remedy = "Declare them under `tenants`, or map them with the workload's `tenant` or `tenants`."
+            raise InputError([Problem(f"{place}.tenants", f"the trace has tenants the scenario lacks: {shown}", remedy)])
+        return frame
+    goes_to = {source: tenant for tenant, named in workload.tenants.items() for source in named}
+    rest = goes_to.pop("*", None)
+    problems = [
+        Problem(f"{place}.tenants", f"the trace has no tenant {name!r}", f"{suggest(name, found)}It has: {', '.join(found)}.")
+        for name in goes_to
+        if name not in found
+    ]
+    if rest is None and (lost := [name for name in found if name not in goes_to]):
+        remedy = "Name them, or send all the rest to one tenant with '*'."
+        problems.append(Problem(f"{place}.tenants", f"no tenant for {', '.join(lost)}", remedy))
+    if problems:
+        raise InputError(problems)
+    tenant = pl.col("tenant").cast(pl.String).replace_strict(goes_to, default=rest, return_dtype=pl.String)
+    return frame.with_columns(tenant=tenant.cast(pl.Categorical))
+
+
+def _place_in_time(
+    frame: pl.DataFrame, workload: WorkloadSpec, scenario: Scenario, index: int, left_out: dict[str, int]
+) -> pl.DataFrame:
+    """Stretch, multiply, repeat with growth, and cut at the horizon; sorted by submission."""
+    import polars as pl
+
+    seed, repeat = scenario.spec.seed, workload.repeat
+    starts_s = scenario.since_start_s(workload.starts)
+    horizon_s = inf if scenario.horizon_s is None else scenario.horizon_s
+    offset_s, growth, last_s, every_s = starts_s, 0.0, starts_s, inf
+    if repeat is not None:
+        growth = repeat.growth_per_year
+        last_s = horizon_s if repeat.until is None else min(horizon_s, scenario.since_start_s(repeat.until))
+        every_s = units.duration_s(repeat.every) if repeat.every is not None else _days(frame, workload)
+
+    passes: list[pl.DataFrame] = []
+    total = number = 0
+    while frame.height and (number == 0 or offset_s < last_s):
+        expected = workload.load * (1 + growth) ** ((offset_s - starts_s) / units.YEAR_S)
+        copies = _copies(stream(seed, "load", workload.name, number), frame.height, expected)
+        total += int(copies.sum())
+        if total > MAX_JOBS:
+            message = f"load, repetition and growth make more than {MAX_JOBS:,} jobs"
+            raise InputError([Problem(f"{scenario.place} workloads[{index}]", message, "Lower one of them.")])
+        row = np.repeat(np.arange(frame.height), copies)
+        copy = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
+        more = frame[row] if len(row) != frame.height or copy.any() else frame
+        shift = stream(seed, "copies", workload.name, number).uniform(-COPY_JITTER_S, COPY_JITTER_S, len(row))
+        submit_s = more["submit_s"].to_numpy() * workload.time_scale + np.where(copy > 0, shift, 0.0)
+        suffix = [pl.lit(f"~{number}")] if number else []
+        if copy.any():
+            mark = pl.Series(copy).cast(pl.String)
+            suffix.append(pl.when(pl.Series(copy > 0)).then("." + mark).otherwise(pl.lit("")))
+        more = more.with_columns(
+            submit_s=pl.Series(offset_s + np.maximum(submit_s, 0.0)),
+            job_id=pl.concat_str("job_id", *suffix) if suffix else "job_id",
+        )
+        passes.append(more.filter(~pl.col("warm")) if number else more)
+        number += 1
+        offset_s += every_s
+    whole = pl.concat(passes) if passes else frame
+    if not whole["submit_s"].is_sorted():
+        whole = whole.sort("submit_s", maintain_order=True)
+    kept = int(whole["submit_s"].search_sorted(min(horizon_s, last_s if repeat is not None else inf)))
+    _count(left_out, "submitted after the end", whole.height - kept)
+    return whole.head(kept)
+
+
+def _days(frame: pl.DataFrame, workload: WorkloadSpec) -> float:
+    """Length of the window, stretched, in whole days: hours of the day stay in place when it repeats."""
+    window = workload.window
+    if window.end is not None:
+        length_s = units.duration_s(window.end) - units.duration_s(window.start)
+    else:
+        length_s = float(frame["submit_s"][-1]) if frame.height else 0.0
+    return max(1, ceil(length_s * workload.time_scale / units.DAY_S)) * units.DAY_S
+
+
+def _copies(draws: np.random.Generator, jobs: int, expected: float) -> Ints:
+    """How often each job occurs so that the mean is *expected*: the whole part, and the fraction by chance."""
+    whole, fraction = divmod(expected, 1.0)
+    copies = np.full(jobs, int(whole), np.int64)
+    return copies + (draws.random(jobs) < fraction) if fraction else copies
+
+
+def _jobs(frame: pl.DataFrame, scenario: Scenario) -> Jobs:
+    """The final columns: names become codes into sorted lists."""
+    import polars as pl
+
+    kinds = frame.select("source", "workload_class").unique().cast({"workload_class": pl.String})
+    activities = tuple(
+        _activity(scenario, source, workload_class) for source, workload_class in sorted(kinds.rows())
+    ) or (_activity(scenario, 0, scenario.spec.workloads[0].workload_class),)
+    classes, class_code = _codes(frame["workload_class"])
+    names = [w.name for w in scenario.spec.workloads]
+    lookup = np.zeros((len(names), max(1, len(classes))), np.int32)
+    for i, kind in enumerate(activities):
+        if kind.workload_class in classes:
+            lookup[names.index(kind.workload), classes.index(kind.workload_class)] = i
+    gpu_models, gpu_model = _codes(frame["gpu_model"])
+    tenants, tenant = _codes(frame["tenant"])
+    users, user = _codes(frame["user"])
+
+    return Jobs(
+        job_id=frame["job_id"].to_arrow(),
+        submit_s=frame["submit_s"].to_numpy(),
+        duration_s=frame["duration_s"].to_numpy(),
+        gpus=frame["gpus"].to_numpy(),
+        gpu_share=frame["gpu_share"].to_numpy(),
+        min_memory_gb=frame["min_memory_gb"].to_numpy(),
+        gpu_model=gpu_model,
+        activity=lookup[frame["source"].to_numpy(), class_code] if frame.height else np.zeros(0, np.int32),
+        tenant=tenant,
+        user=user,
+        warm=frame["warm"].to_numpy(),
+        activities=activities,
+        gpu_models=tuple(gpu_models),
+        tenants=tuple(tenants),
+        users=tuple(users),
+    )
+
+
+def _activity(scenario: Scenario, source: int, workload_class: str) -> Activity:
+    workload = scenario.spec.workloads[source]
+    given = (workload.busy_share, workload.sm_active, workload.mfu)
+    busy_share, sm_active, mfu = (
+        default if own is None else own for own, default in zip(given, CLASS_ACTIVITY[workload_class], strict=True)
+    )
+    return Activity(workload.name, workload_class, scenario.references[source], busy_share, sm_active, mfu)
+
+
+def _codes(column: pl.Series) -> tuple[list[str], Codes]:
+    """The distinct texts of a categorical column, sorted, and the position of each row's; null is -1."""
+    import polars as pl
+
+    names: Sequence[str] = sorted(column.unique().drop_nulls().cast(pl.String).to_list())
+    codes = column.cast(pl.Enum(names)).to_physical().cast(pl.Int32).fill_null(-1)
+    return list(names), codes.to_numpy()
+
+
+def _count(left_out: dict[str, int], reason: str, count: int) -> None:
+    if count:
+        left_out[reason] = left_out.get(reason, 0) + count

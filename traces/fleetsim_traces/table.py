@@ -1,0 +1,193 @@
+"""The job table: the one shape every workload takes before it is simulated.
+
+:data:`COLUMNS` is the single declaration. The Arrow schema, the checks of every reader and the table in
+the documentation are made from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fleetsim_traces.errors import Problem
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = "1"  # of the schema; readers refuse any other
+VERSION_KEY = b"fleetsim.jobs.version"
+TRACE_KEY = b"fleetsim.trace"
+
+WORKLOAD_CLASSES = ("training", "fine_tuning", "inference", "batch", "interactive")
+MAX_GPUS = 1_000_000  # a gang above this is a fault of the log
+MAX_TIME_S = 1e10  # 317 years: a time above this is a fault of the log
+
+Kind = Literal["text", "category", "float64", "float32", "int32"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. *minimum* and *maximum* are inclusive unless *open_minimum*; units are in *unit*."""
+
+    name: str
+    kind: Kind
+    unit: str
+    description: str
+    nullable: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    open_minimum: bool = False
+
+    @property
+    def numeric(self) -> bool:
+        """True where values are numbers."""
+        return self.kind in ("float64", "float32", "int32")
+
+
+COLUMNS = (
+    Column("job_id", "text", "", "Identity in the source; the line or row number where the source has none."),
+    Column(
+        "submit_s", "float64", "s", "Submission, from the trace's epoch; rows are sorted by it.",
+        minimum=0, maximum=MAX_TIME_S,
+    ),
+    Column(
+        "start_s", "float64", "s", "Start the source recorded, same clock.",
+        nullable=True, minimum=0, maximum=MAX_TIME_S,
+    ),
+    Column(
+        "duration_s", "float64", "s", "Run time on the reference GPU, all attempts together.",
+        minimum=0, maximum=MAX_TIME_S,
+    ),
+    Column(
+        "estimate_s", "float64", "s", "Run time the user asked for.",
+        nullable=True, minimum=0, maximum=MAX_TIME_S,
+    ),
+    Column("gpus", "int32", "GPU", "GPUs of the gang.", minimum=1, maximum=MAX_GPUS),
+    Column(
+        "gpu_share", "float32", "ratio", "Part of each GPU the job needs; 1 is the whole GPU.",
+        minimum=0, maximum=1, open_minimum=True,
+    ),
+    Column(
+        "workload_class", "category", "", f"{', '.join(WORKLOAD_CLASSES)}; null: the scenario decides.",
+        nullable=True,
+    ),
+    Column("tenant", "category", "", "Who is charged: virtual cluster, project, account or group."),
+    Column("user", "category", "", "Who submitted.", nullable=True),
+    Column(
+        "priority", "int32", "", "Larger is more urgent; scale of the source.",
+        nullable=True, minimum=-(2**31), maximum=2**31 - 1,
+    ),
+    Column(
+        "status", "category", "", "How the job ended: completed, failed, cancelled, killed, ...",
+        nullable=True,
+    ),
+    Column("gpu_model", "category", "", "GPU model asked for.", nullable=True),
+    Column(
+        "min_memory_gb", "float32", "GB", "Memory each GPU must have, 1e9 bytes.",
+        nullable=True, minimum=0, maximum=1e6,
+    ),
+    Column(
+        "checkpoint_s", "float32", "s", "Productive time between checkpoints.",
+        nullable=True, minimum=0, maximum=MAX_TIME_S, open_minimum=True,
+    ),
+)  # fmt: skip
+BY_NAME: Mapping[str, Column] = {column.name: column for column in COLUMNS}
+
+
+def schema() -> pa.Schema:
+    """The Arrow schema of the job table, with unit and description of each field and the version."""
+    import pyarrow as pa
+
+    types = {
+        "text": pa.string(),
+        "category": pa.dictionary(pa.int32(), pa.string()),
+        "float64": pa.float64(),
+        "float32": pa.float32(),
+        "int32": pa.int32(),
+    }
+    return pa.schema(
+        [
+            pa.field(
+                c.name,
+                types[c.kind],
+                nullable=c.nullable,
+                metadata={"unit": c.unit, "description": c.description},
+            )
+            for c in COLUMNS
+        ],
+        metadata={VERSION_KEY: VERSION.encode()},
+    )
+
+
+def columns_markdown() -> str:
+    """The columns as a Markdown table, for the documentation."""
+    rows = ["| column | type | unit | null | meaning |", "|---|---|---|---|---|"]
+    for c in COLUMNS:
+        kind = {"text": "string", "category": "dictionary of string"}.get(c.kind, c.kind)
+        rows.append(f"| `{c.name}` | {kind} | {c.unit} | {'yes' if c.nullable else ''} | {c.description} |")
+    return "\n".join(rows) + "\n"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A workload ready to be replayed, and what is known about where it came from.
+
+    *jobs* has exactly :func:`schema`. *format* is what the rows were first read from, or a family with
+    ``-like`` where they are generated; *source* is the file at hand. *epoch* is the UTC instant of
+    ``submit_s = 0``, or None where the source tells no date. *rejected* counts rows by reason, *samples*
+    shows the first of each, and ``rows_read == jobs.num_rows + sum(rejected.values())``. *generated* marks a
+    look-alike that no cluster ever ran.
+    """
+
+    jobs: pa.Table
+    format: str
+    source: str
+    epoch: datetime | None
+    rows_read: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    samples: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    generated: bool = False
+
+
+def write_jobs(trace: Trace, path: str | Path) -> Path:
+    """Write *trace* as a Parquet file at *path*, replacing what is there, and return the path.
+
+    The file appears whole or not at all. Its metadata keeps format, epoch, notes, rejected counts and
+    whether the rows are generated; ``read_trace`` gives them back. Raises OSError where the disk does.
+    """
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    facts = {
+        "format": trace.format,
+        "epoch": trace.epoch.isoformat() if trace.epoch else None,
+        "generated": trace.generated,
+        "rows_read": trace.rows_read,
+        "rejected": dict(trace.rejected),
+        "notes": list(trace.notes),
+    }
+    metadata = {**trace.jobs.schema.metadata, TRACE_KEY: json.dumps(facts, sort_keys=True).encode()}
+    sibling = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with sibling.open("xb") as file:
+            pq.write_table(trace.jobs.replace_schema_metadata(metadata), file, compression="zstd")
+        sibling.replace(path)
+    except BaseException:
+        sibling.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def trace_facts(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    """What :func:`write_jobs` said about a trace; an empty dictionary where that is absent or unusable."""
+    try:
+        facts = json.loads((metadata or {}).get(TRACE_KEY, b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
