@@ -74,7 +74,11 @@ class Check:
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest."""
-        return {**asdict(self), "relative_error": 0.0 if self.left == self.right else self.error, "holds": self.holds}
+        return {
+            **asdict(self),
+            "relative_error": 0.0 if self.left == self.right else self.error,
+            "holds": self.holds,
+        }
 
 
 def verify(checks: Sequence[Check]) -> None:
@@ -124,7 +128,8 @@ class _Waiting:
     def between(self, start_s: Floats, end_s: Floats) -> Floats:
         """Seconds of each interval during which jobs waited."""
         return np.asarray(
-            np.interp(end_s, self._times, self._total) - np.interp(start_s, self._times, self._total), np.float64
+            np.interp(end_s, self._times, self._total) - np.interp(start_s, self._times, self._total),
+            np.float64,
         )
 
 
@@ -132,7 +137,12 @@ class Books:
     """Adds up the tables of the run in *folder*. ``usage`` are the columns of the usage table."""
 
     def __init__(
-        self, folder: Path, cohorts: Sequence[Cohort], activities: Sequence[Activity], tenants: Sequence[str], edges: Floats
+        self,
+        folder: Path,
+        cohorts: Sequence[Cohort],
+        activities: Sequence[Activity],
+        tenants: Sequence[str],
+        edges: Floats,
     ) -> None:
         import pyarrow.parquet as pq
 
@@ -164,7 +174,9 @@ class Books:
             start_all, end_all = batch["start_s"].to_numpy(), batch["end_s"].to_numpy()
             gpus_all = batch["gpus"].to_numpy().astype(np.float64)
             self.allocated_gpu_s += float(np.sum(gpus_all * (end_all - start_all)))
-            self.allocated_j += float(np.sum(batch["power_w"].to_numpy().astype(np.float64) * (end_all - start_all)))
+            self.allocated_j += float(
+                np.sum(batch["power_w"].to_numpy().astype(np.float64) * (end_all - start_all))
+            )
             owner = _codes(batch["tenant"], tenants) * len(activities) + of_activity.codes(batch)
             cohort = _codes(batch["cohort"], names)
             for k in np.unique(cohort).tolist():
@@ -175,10 +187,11 @@ class Books:
                 held[k] += np.bincount(cell, spent, shape[k])
                 held_waiting[k] += np.bincount(cell, gpus * waiting.between(a, b), shape[k])
                 key, at_key = np.unique(
-                    (k * len(tenants) * len(activities) + owner[mine][row]) * (max(shape) + 1) + cell, return_inverse=True
+                    (k * len(tenants) * len(activities) + owner[mine][row]) * (max(shape) + 1) + cell,
+                    return_inverse=True,
                 )
                 keys.append(key)
-                seconds.append(np.bincount(at_key, spent, len(key)))
+                seconds.append(np.bincount(at_key, spent, len(key)).astype(np.float64))
 
         self.installed_gpu_s = [float(u.sum()) for u in up]
         self.usage = self._usage(keys, seconds, up, up_waiting, held, held_waiting)
@@ -223,7 +236,9 @@ class Books:
             (3, cohort, cell, tenant, activity, busy, busy_w[cohort, activity]),
         ]
         state = np.concatenate([np.full(len(p[1]), p[0]) for p in parts])
-        cohort, cell, tenant, activity, gpu_s, power_w = (np.concatenate([p[i] for p in parts]) for i in range(1, 7))
+        cohort, cell, tenant, activity, gpu_s, power_w = (
+            np.concatenate([p[i] for p in parts]) for i in range(1, 7)
+        )
         period = np.concatenate([c.period for c in self._cells])
         age_band = np.concatenate([c.age_band for c in self._cells])
         offset = np.cumsum([0, *map(len, self._cells)])[:-1]
@@ -290,8 +305,14 @@ class Books:
                 jobs_allocated_gpu_s / HOUR_S,
             ),
         ]
-        return [*checks, Check("energy of all states = energy of allocations + energy of idle GPUs",
-                               float(energy.sum()), self.allocated_j / 3.6e6 + idle_kwh)]
+        return [
+            *checks,
+            Check(
+                "energy of all states = energy of allocations + energy of idle GPUs",
+                float(energy.sum()),
+                self.allocated_j / 3.6e6 + idle_kwh,
+            ),
+        ]
 
 
 def _codes(column: Any, names: Sequence[str]) -> Ints:

@@ -101,7 +101,11 @@ def find_shapes(
             plans,
             int(jobs.gpus[job]),
             float(jobs.min_memory_gb[job]),
-            [m for m in (allowed_by[activity.workload], limits[jobs.tenant[job]], asked and (asked,)) if m is not None],
+            [
+                m
+                for m in (allowed_by[activity.workload], limits[jobs.tenant[job]], asked and (asked,))
+                if m is not None
+            ],
             activity,
             scheduler,
         )

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from math import inf
 from pathlib import Path
@@ -26,8 +27,8 @@ from fleetsim.fleet import Pool
 from fleetsim.observer import Attempts
 from fleetsim.policies.placement import PLACEMENTS
 from fleetsim.policies.queue import QUEUES
-from fleetsim.records import Cohort, Jobs
 from fleetsim.recorder import Recorder, TableWriter
+from fleetsim.records import Cohort, Jobs
 from fleetsim.runfolder import Run
 from fleetsim.scenario import Scenario
 from fleetsim.workload import Source, load_jobs
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from fleetsim_traces.table import Trace
 
 #: Looks at the model during a run, for progress and to gather what has come in. They change no result.
-LOOKS = 200
+LOOKS = 100
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,14 @@ def _simulate(
     columns = JobColumns(
         array("d", jobs.submit_s.tobytes()),
         array("d", jobs.duration_s.tobytes()),
-        array("i", jobs.gpus.tobytes()),
-        array("i", shapes.of_job.tobytes()),
+        jobs.gpus.tolist(),
+        shapes.of_job.tolist(),
         shapes.options,
     )
     queue = QUEUES[scenario.spec.scheduler.queue](columns.shape_of)
-    replay = Replay(clock, columns, pool_of, queue, PLACEMENTS[scenario.spec.scheduler.placement], recorder, attempts)
+    replay = Replay(
+        clock, columns, pool_of, queue, PLACEMENTS[scenario.spec.scheduler.placement], recorder, attempts
+    )
 
     def bring(cohort: Cohort, cause: str) -> None:
         for node in cohort.node_numbers:
@@ -120,7 +123,7 @@ def _simulate(
         if cohort.delivered_s <= 0:
             bring(cohort, "initial")
         else:
-            coming.append((cohort.delivered_s, lambda cohort=cohort: bring(cohort, "delivery")))  # type: ignore[misc]
+            coming.append((cohort.delivered_s, partial(bring, cohort, "delivery")))
     clock.process(deliver(clock, replay, coming))
 
     last_s = float(jobs.submit_s[-1]) if len(jobs) else 0.0
@@ -167,7 +170,9 @@ def _write_manifest(
     began: tuple[float, float],
 ) -> None:
     reasons = {
-        reason: count for code, reason in enumerate(REJECT_REASONS) if (count := int(np.sum(shapes.rejected == code)))
+        reason: count
+        for code, reason in enumerate(REJECT_REASONS)
+        if (count := int(np.sum(shapes.rejected == code)))
     }
     manifest: dict[str, Any] = {
         "schema": schema.VERSION,
@@ -203,4 +208,6 @@ def _write_manifest(
             "machine": f"{platform.system()} {platform.machine()}",
         },
     }
-    (folder / runfolder.MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / runfolder.MANIFEST).write_text(
+        json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8"
+    )

@@ -1,4 +1,4 @@
-"""Nodes and the pools they are scheduled in: state and its legal changes. No clock, no I/O, no random draws."""
+"""Nodes and the pools they are scheduled in: state and its legal changes. No clock, no I/O, no draws."""
 
 from __future__ import annotations
 
@@ -35,20 +35,29 @@ class Pool:
         self.free[node] = 0
         self.give(node, self.gpus_per_node)
 
-    def give(self, node: int, gpus: int) -> None:
-        """Return *gpus* of *node*, or allocate them if negative; the caller has seen that they are free."""
-        size = self.gpus_per_node
+    def take(self, node: int, gpus: int) -> None:
+        """Allocate *gpus* of *node*; the caller has seen that they are free."""
         before = self.free[node]
-        free = before + gpus
-        if not 0 <= free <= size:
-            raise AssertionError(f"node {node} of {self.name}: {before} of {size} GPUs free, {gpus:+d} is not possible")
+        free = before - gpus
+        if free < 0:
+            raise AssertionError(f"node {node} of {self.name}: {gpus} GPUs wanted, {before} free")
+        self.free[node] = free
+        self.idle -= gpus
+        if before == self.gpus_per_node:
+            self.idle_nodes -= 1
+        listed = self._listed[free]
+        if not listed[node]:
+            listed[node] = 1
+            heappush(self.buckets[free], node)
+
+    def give(self, node: int, gpus: int) -> None:
+        """Return *gpus* of *node*. Raises IndexError if it never had them."""
+        free = self.free[node] + gpus
+        listed = self._listed[free]
         self.free[node] = free
         self.idle += gpus
-        if before == size:
-            self.idle_nodes -= 1
-        elif free == size:
+        if free == self.gpus_per_node:
             self.idle_nodes += 1
-        listed = self._listed[free]
         if not listed[node]:
             listed[node] = 1
             heappush(self.buckets[free], node)
@@ -66,7 +75,8 @@ class Pool:
 
     def lowest_many(self, free: int, count: int) -> list[int]:
         """Up to *count* nodes with exactly *free* free GPUs, lowest numbers first."""
-        bucket, found = self.buckets[free], []
+        bucket = self.buckets[free]
+        found: list[int] = []
         while len(found) < count and self.lowest(free) >= 0:
             found.append(heappop(bucket))
         for node in found:

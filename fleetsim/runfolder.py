@@ -49,7 +49,9 @@ def check_target(target: Path, force: bool) -> None:
     if not target.exists() and not target.is_symlink():
         return
     if not force:
-        raise InputError([Problem(str(target), "exists already", "Choose another name, or replace it with --force.")])
+        raise InputError(
+            [Problem(str(target), "exists already", "Choose another name, or replace it with --force.")]
+        )
     empty = target.is_dir() and not any(target.iterdir())
     if target.is_symlink() or not (empty or (target / MANIFEST).is_file()):
         remedy = "Only a run is replaced, even with --force. Move it away, or choose another name."
@@ -99,8 +101,12 @@ def open_run(path: str | Path) -> Run:
         raise InputError([Problem(place, what, "Name a folder written by `fleetsim run`.")]) from None
     if version != VERSION:
         remedy = "Run the scenario again with this version."
-        raise InputError([Problem(place, f"written with table schema {version!r}, this reads {VERSION!r}", remedy)])
+        raise InputError(
+            [Problem(place, f"written with table schema {version!r}, this reads {VERSION!r}", remedy)]
+        )
     missing = [t for t in TABLES if not (run.path / f"{t}.parquet").is_file()]
     if missing:
-        raise InputError([Problem(place, f"lacks {', '.join(missing)}", "The folder is damaged: run the scenario again.")])
+        raise InputError(
+            [Problem(place, f"lacks {', '.join(missing)}", "The folder is damaged: run the scenario again.")]
+        )
     return run

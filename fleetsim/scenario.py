@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from fleetsim import assets, safeyaml, units
 from fleetsim.catalog import GpuModel, load_catalog
@@ -78,10 +78,12 @@ def read(name: str, overrides: Sequence[str] = (), roots: Sequence[Path] = ()) -
 
 
 def parse(text: str, place: str, overrides: Sequence[str] = (), roots: Sequence[Path] = ()) -> Scenario:
-    """Read a scenario from *text*; *place* names it in messages. Raises :class:`InputError` with every problem."""
+    """Read a scenario from *text*, which *place* names in messages. Raises :class:`InputError`."""
     raw, places = safeyaml.load_located(text, place)
     if not isinstance(raw, dict):
-        raise InputError([Problem(place, "a scenario is a mapping of keys", "See `fleetsim scenario show philly-small`.")])
+        raise InputError(
+            [Problem(place, "a scenario is a mapping of keys", "See `fleetsim scenario show philly-small`.")]
+        )
     reader = _Reader(place, dict(places))
     for override in overrides:
         reader.override(raw, override)
@@ -106,7 +108,9 @@ class _Reader:
 
     def where(self, loc: Loc) -> str:
         """``file:line:column path`` of *loc*, or of its nearest parent that stands in the file."""
-        place = next((self.places[loc[:n]] for n in range(len(loc), -1, -1) if loc[:n] in self.places), self.place)
+        place = next(
+            (self.places[loc[:n]] for n in range(len(loc), -1, -1) if loc[:n] in self.places), self.place
+        )
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc).lstrip(".")
         return f"{place} {path}".rstrip()
 
@@ -115,7 +119,9 @@ class _Reader:
         path, sign, value = text.partition("=")
         place = f"--set {text}"
         if not sign or not path:
-            self.problems.append(Problem(place, "not of the form path=value", "For example: --set cohorts.a100.nodes=4"))
+            self.problems.append(
+                Problem(place, "not of the form path=value", "For example: --set cohorts.a100.nodes=4")
+            )
             return
         at: Any = raw
         loc: Loc = ()
@@ -131,7 +137,11 @@ class _Reader:
                     key = int(step)
                 else:
                     known = ", ".join(str(name) for name in names if name) or f"0 to {len(at) - 1}"
-                    self.problems.append(Problem(place, f"no element {step!r} in {'.'.join(steps[:n])}", f"There are: {known}."))
+                    self.problems.append(
+                        Problem(
+                            place, f"no element {step!r} in {'.'.join(steps[:n])}", f"There are: {known}."
+                        )
+                    )
                     return
             elif isinstance(at, dict):
                 if not last:
@@ -156,11 +166,17 @@ class _Reader:
         except ValidationError as error:
             for fault in error.errors(include_url=False):
                 self.fault(tuple(fault["loc"]), *_explain(fault))
-        names = {section: _names(raw.get(section)) for section in ("sites", "cohorts", "tenants", "workloads")}
+        names = {
+            section: _names(raw.get(section)) for section in ("sites", "cohorts", "tenants", "workloads")
+        }
         for section, found in names.items():
             for name, count in Counter(found).items():
                 if count > 1:
-                    self.fault((section,), f"the name {name!r} occurs {count} times", "Names are unique in a section.")
+                    self.fault(
+                        (section,),
+                        f"the name {name!r} occurs {count} times",
+                        "Names are unique in a section.",
+                    )
 
         try:
             start = units.instant(str(raw.get("start")))
@@ -194,7 +210,12 @@ class _Reader:
                 continue  # reported with the whole
 
     def _cohorts(
-        self, raw: dict[str, Any], sites: dict[str, SiteSpec], site_names: list[str], start: datetime, horizon_s: float | None
+        self,
+        raw: dict[str, Any],
+        sites: dict[str, SiteSpec],
+        site_names: list[str],
+        start: datetime,
+        horizon_s: float | None,
     ) -> list[Cohort]:
         catalog = load_catalog()
         cohorts: list[Cohort] = []
@@ -220,22 +241,39 @@ class _Reader:
             per_node = c.gpus_per_node if c.gpus_per_node is not None else model.gpus_per_server
             record = Site(site, sites[site].pue)
             cohorts.append(
-                Cohort(c.name, model, record, c.nodes, per_node, delivered_s, units.duration_s(c.earlier_age), first_node)
+                Cohort(
+                    c.name,
+                    model,
+                    record,
+                    c.nodes,
+                    per_node,
+                    delivered_s,
+                    units.duration_s(c.earlier_age),
+                    first_node,
+                )
             )
             first_node += c.nodes
         if first_node > MAX_NODES:
-            self.fault(("cohorts",), f"{first_node:,} nodes in all", f"At most {MAX_NODES:,} can be simulated.")
+            self.fault(
+                ("cohorts",), f"{first_node:,} nodes in all", f"At most {MAX_NODES:,} can be simulated."
+            )
         return cohorts
 
     def _power(self, cohorts: Sequence[Cohort], sites: Mapping[str, SiteSpec]) -> None:
         """The servers of a site, all delivered, must not be able to draw more than the site has."""
         for i, site in enumerate(sites.values()):
             needed_kw = sum(
-                c.nodes * c.gpus_per_node * c.model.slot_kw_per_gpu for c in cohorts if c.site.name == site.name
+                c.nodes * c.gpus_per_node * c.model.slot_kw_per_gpu
+                for c in cohorts
+                if c.site.name == site.name
             )
             if site.it_power_kw is not None and needed_kw > site.it_power_kw:
                 message = f"{site.it_power_kw:,g} kW, but its servers reserve {needed_kw:,.1f} kW"
-                self.fault(("sites", i, "it_power_kw"), message, "Place fewer nodes there or give the site more power.")
+                self.fault(
+                    ("sites", i, "it_power_kw"),
+                    message,
+                    "Place fewer nodes there or give the site more power.",
+                )
 
     def _models(self, loc: Loc, models: Sequence[str] | None) -> None:
         for i, model in enumerate(models or ()):
@@ -245,18 +283,30 @@ class _Reader:
                 self.problems += error.problems
 
     def _workloads(
-        self, raw: dict[str, Any], tenants: list[str], fleet: set[str], start: datetime, horizon_s: float | None
+        self,
+        raw: dict[str, Any],
+        tenants: list[str],
+        fleet: set[str],
+        start: datetime,
+        horizon_s: float | None,
     ) -> list[GpuModel]:
         references: list[GpuModel] = []
         for i, w in self._valid(raw, "workloads", WorkloadSpec):
             loc: Loc = ("workloads", i)
             if (w.trace is None) == (w.generate is None):
-                self.fault(loc, "needs one of `trace` and `generate`", "Name a trace file or sample, or generate jobs.")
+                self.fault(
+                    loc,
+                    "needs one of `trace` and `generate`",
+                    "Name a trace file or sample, or generate jobs.",
+                )
             if w.generate is not None and w.columns is not None:
                 self.fault((*loc, "columns"), "a generated workload has no columns to map", "Leave it out.")
             if w.tenant is not None and w.tenants is not None:
                 self.fault((*loc, "tenants"), "`tenant` is given too", "Keep one of the two.")
-            for key, named in (("tenant", [w.tenant] if w.tenant else []), ("tenants", list(w.tenants or ()))):
+            for key, named in (
+                ("tenant", [w.tenant] if w.tenant else []),
+                ("tenants", list(w.tenants or ())),
+            ):
                 for tenant in named:
                     if tenants and tenant not in tenants:
                         remedy = f"{safeyaml.suggest(tenant, tenants)}Tenants are: {', '.join(tenants)}."
@@ -264,17 +314,27 @@ class _Reader:
             sources = [source for named in (w.tenants or {}).values() for source in named]
             for source, count in Counter(sources).items():
                 if count > 1:
-                    self.fault((*loc, "tenants"), f"{source!r} is mapped {count} times", "Map it to one tenant.")
+                    self.fault(
+                        (*loc, "tenants"), f"{source!r} is mapped {count} times", "Map it to one tenant."
+                    )
             low, high = w.select.min_gpus, w.select.max_gpus
             if low is not None and high is not None and low > high:
-                self.fault((*loc, "select"), f"min_gpus {low} is above max_gpus {high}", "Nothing would be left.")
-            if w.window.end is not None and units.duration_s(w.window.end) <= units.duration_s(w.window.start):
+                self.fault(
+                    (*loc, "select"), f"min_gpus {low} is above max_gpus {high}", "Nothing would be left."
+                )
+            if w.window.end is not None and units.duration_s(w.window.end) <= units.duration_s(
+                w.window.start
+            ):
                 self.fault((*loc, "window", "end"), f"{w.window.end!r} is not after the start of the window")
             starts_s = units.since(start, w.starts)
             if starts_s < 0 or (horizon_s is not None and starts_s >= horizon_s):
-                self.fault((*loc, "starts"), f"{w.starts!r} lies outside the run", "Start between 0 and the horizon.")
+                self.fault(
+                    (*loc, "starts"), f"{w.starts!r} lies outside the run", "Start between 0 and the horizon."
+                )
             if w.repeat is not None and horizon_s is None and w.repeat.until is None:
-                self.fault((*loc, "repeat"), "repeats for ever, since the horizon is `drain`", "Give `until`.")
+                self.fault(
+                    (*loc, "repeat"), "repeats for ever, since the horizon is `drain`", "Give `until`."
+                )
             self._models((*loc, "gpu_models"), w.gpu_models)
             if w.gpu_models and fleet and not fleet & set(w.gpu_models):
                 message = f"no cohort has any of {', '.join(w.gpu_models)}"
@@ -287,7 +347,11 @@ class _Reader:
 
 
 def _names(elements: object) -> list[str]:
-    return [str(e["name"]) for e in (elements if isinstance(elements, list) else []) if isinstance(e, dict) and "name" in e]
+    return [
+        str(e["name"])
+        for e in (elements if isinstance(elements, list) else [])
+        if isinstance(e, dict) and "name" in e
+    ]
 
 
 def _explain(fault: Any) -> tuple[str, str]:
@@ -297,7 +361,10 @@ def _explain(fault: Any) -> tuple[str, str]:
     match kind:
         case "extra_forbidden":
             known = _keys_at(fault["loc"][:-1])
-            return "unknown key", f"{safeyaml.suggest(str(fault['loc'][-1]), known)}Known: {', '.join(known)}."
+            return (
+                "unknown key",
+                f"{safeyaml.suggest(str(fault['loc'][-1]), known)}Known: {', '.join(known)}.",
+            )
         case "missing":
             return "missing", "Give it a value; `fleetsim scenario schema` lists every key."
         case "value_error":
@@ -310,12 +377,11 @@ def _explain(fault: Any) -> tuple[str, str]:
 
 def _keys_at(loc: Sequence[str | int]) -> list[str]:
     """Keys that the specification knows at *loc*."""
-    spec: Any = ScenarioSpec
+    spec: type[Spec] = ScenarioSpec
     for step in loc:
-        if isinstance(step, str) and isinstance(spec, type) and step in spec.model_fields:
-            found = list(_specs_in(spec.model_fields[step].annotation))
-            spec = found[0] if found else None
-    return list(spec.model_fields) if isinstance(spec, type) and issubclass(spec, BaseModel) else []
+        if isinstance(step, str) and step in spec.model_fields:
+            spec = next(_specs_in(spec.model_fields[step].annotation))
+    return list(spec.model_fields)
 
 
 def _specs_in(annotation: Any) -> Iterator[type[Spec]]:

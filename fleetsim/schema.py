@@ -50,7 +50,13 @@ _COHORT = (
 _OWNER = (
     Column("tenant", "label", "", "Who is charged.", nullable=True),
     Column("workload", "label", "", "Workload of the scenario the job came from.", nullable=True),
-    Column("workload_class", "label", "", "training, fine_tuning, inference, batch or interactive.", nullable=True),
+    Column(
+        "workload_class",
+        "label",
+        "",
+        "training, fine_tuning, inference, batch or interactive.",
+        nullable=True,
+    ),
 )
 
 TABLES: dict[str, tuple[Column, ...]] = {
@@ -64,7 +70,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("reference_duration_s", "float64", "s", "Run time on the workload's reference GPU."),
         Column("status", "label", "", "completed, running (at the end), queued (at the end) or rejected."),
         Column("reject_reason", "label", "", "Why nothing in the fleet can ever run it.", nullable=True),
-        Column("warm", "bool", "", "Was already running when its workload's window opened; has no queue wait."),
+        Column("warm", "bool", "", "Was running already when its workload's window opened."),
         Column("start_s", "float64", "s", "Start of the first attempt.", nullable=True),
         Column("end_s", "float64", "s", "End of the last attempt, or of the run.", nullable=True),
         Column("wait_s", "float64", "s", "From submission to start; null for warm jobs.", nullable=True),
@@ -82,7 +88,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("outcome", "label", "", "How the attempt ended: completed, or running at the end."),
         *_COHORT,
         *(Column(c.name, c.kind, c.unit, c.description) for c in _OWNER),
-        Column("activity", "float32", "ratio", "Mean SM activity while allocated: busy share x SM active share."),
+        Column("activity", "float32", "ratio", "Mean SM activity while allocated: busy share x SM active."),
         Column("power_w", "float64", "W", "IT power of these GPUs and their share of the server."),
     ),
     "node_states": (
@@ -119,7 +125,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ),
         Column("gpu_hours", "float64", "GPU h", "GPU hours in this state."),
         Column("energy_kwh", "float64", "kWh", "IT energy."),
-        Column("facility_energy_kwh", "float64", "kWh", "Energy at the meter: IT energy times the site's PUE."),
+        Column("facility_energy_kwh", "float64", "kWh", "Energy at the meter: IT energy x PUE of the site."),
     ),
 }  # fmt: skip
 
@@ -146,7 +152,8 @@ def markdown() -> str:
     for table, columns in TABLES.items():
         parts += [f"### {table}.parquet", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
         parts += [
-            f"| `{c.name}` | {c.kind}{' or null' if c.nullable else ''} | {c.unit} | {c.description} |" for c in columns
+            f"| `{c.name}` | {c.kind}{' or null' if c.nullable else ''} | {c.unit} | {c.description} |"
+            for c in columns
         ]
         parts.append("")
     return "\n".join(parts)
@@ -159,5 +166,6 @@ def labels(codes: Sequence[int] | object, names: Sequence[str]) -> pa.Dictionary
 
     index = np.asarray(codes, dtype=np.int32)
     return pa.DictionaryArray.from_arrays(
-        pa.array(index, mask=index < 0) if (index < 0).any() else pa.array(index), pa.array(list(names), pa.string())
+        pa.array(index, mask=index < 0) if (index < 0).any() else pa.array(index),
+        pa.array(list(names), pa.string()),
     )

@@ -98,7 +98,9 @@ class CohortSpec(Spec):
     name: Name
     gpu_model: str = Field(description="A model of the catalogue: see `fleetsim gpu list`.")
     nodes: int = Field(ge=1, le=1_000_000)
-    gpus_per_node: int | None = Field(None, ge=1, le=1024, description="Default: the catalogue's GPUs per server.")
+    gpus_per_node: int | None = Field(
+        None, ge=1, le=1024, description="Default: the catalogue's GPUs per server."
+    )
     site: str | None = Field(None, description="Default: the first site.")
     delivered: When = Field(0.0, description="A date, or an offset from the start: -3y, 90d.")
     earlier_age: Age = Field(0.0, description="Age at delivery, for nodes bought used: 18mo.")
@@ -125,7 +127,9 @@ class SelectSpec(Spec):
     min_gpus: int | None = Field(None, ge=1)
     max_gpus: int | None = Field(None, ge=1)
     tenants: list[str] | None = Field(None, description="Tenants of the trace to keep.")
-    statuses: list[str] | None = Field(None, description="Final statuses in the trace to keep: completed, failed ...")
+    statuses: list[str] | None = Field(
+        None, description="Final statuses in the trace to keep: completed, failed ..."
+    )
 
 
 class WindowSpec(Spec):
@@ -142,7 +146,9 @@ class RepeatSpec(Spec):
     """The trace again and again until the horizon."""
 
     every: Span | None = Field(None, description="Default: the length of the window, in whole days.")
-    growth_per_year: float = Field(0.0, gt=-1, le=100, description="0.3 is 30 % more jobs after a year, compounded.")
+    growth_per_year: float = Field(
+        0.0, gt=-1, le=100, description="0.3 is 30 % more jobs after a year, compounded."
+    )
     until: When | None = Field(None, description="Last submission. Default: the horizon.")
 
 
@@ -155,30 +161,43 @@ class WorkloadSpec(Spec):
     columns: dict[str, Any] | None = Field(None, description="Column mapping of a table of your own.")
     bad_rows: Literal["refuse", "drop"] = "refuse"
     generate: GenerateSpec | None = None
-    workload_class: WorkloadClass = Field("training", description="For jobs whose trace does not say.")
+    workload_class: WorkloadClass | None = Field(
+        None, description="Class of all its jobs. Default: what the trace says of each, else training."
+    )
     reference_gpu: str = Field(description="The GPU model on which the durations were measured.")
-    tenant: str | None = Field(None, description="One tenant for all jobs. Default: the tenants of the trace.")
+    tenant: str | None = Field(
+        None, description="One tenant for all jobs. Default: the tenants of the trace."
+    )
     tenants: dict[str, list[str]] | None = Field(
-        None, description="Tenant of the scenario: tenants of the trace that it stands for; '*' stands for the rest."
+        None,
+        description="Tenant of the scenario: the trace's tenants it stands for; '*' is the rest.",
     )
     select: SelectSpec = SelectSpec()
     window: WindowSpec = WindowSpec()
     starts: When = Field(0.0, description="When the window opens in the scenario.")
-    time_scale: float = Field(1.0, gt=0, le=1e6, description="Stretches the time between submissions: 2 halves the rate.")
+    time_scale: float = Field(
+        1.0, gt=0, le=1e6, description="Stretches the time between submissions: 2 halves the rate."
+    )
     load: float = Field(1.0, gt=0, le=10_000, description="Multiplies the number of jobs.")
     repeat: RepeatSpec | None = None
-    min_memory_gb: float | None = Field(None, ge=0, description="Memory each GPU must have, for jobs that do not say.")
+    min_memory_gb: float | None = Field(
+        None, ge=0, description="Memory each GPU must have, for jobs that do not say."
+    )
     gpu_models: list[str] | None = Field(None, description="GPU models the jobs may run on. Default: all.")
     busy_share: Share | None = Field(None, description="Kernel running / allocated. Default by class.")
     sm_active: Share | None = Field(None, description="SM active / busy. Default by class.")
-    mfu: Share | None = Field(None, description="Model FLOPs / peak FLOPs while productive. Default by class.")
+    mfu: Share | None = Field(
+        None, description="Model FLOPs / peak FLOPs while productive. Default by class."
+    )
 
 
 class SchedulerSpec(Spec):
     """Which job goes next, and where."""
 
     queue: Annotated[str, _known(QUEUES), Field(json_schema_extra={"enum": list(QUEUES)})] = "fifo"
-    placement: Annotated[str, _known(PLACEMENTS), Field(json_schema_extra={"enum": list(PLACEMENTS)})] = "best_fit"
+    placement: Annotated[str, _known(PLACEMENTS), Field(json_schema_extra={"enum": list(PLACEMENTS)})] = (
+        "best_fit"
+    )
     prefer: Literal["fastest", "slowest", "listed"] = Field(
         "fastest", description="Order in which the GPU models that may run a job are tried; ties as listed."
     )
@@ -189,12 +208,16 @@ class ScenarioSpec(Spec):
 
     name: Name
     question: str = Field("", description="What the scenario is to answer, in a sentence.")
-    start: Annotated[str, AfterValidator(_instant)] = Field(description="UTC instant of time zero: 2026-01-01.")
+    start: Annotated[str, AfterValidator(_instant)] = Field(
+        description="UTC instant of time zero: 2026-01-01."
+    )
     horizon: Annotated[str | float, AfterValidator(_horizon)] = Field(
         description="How long to simulate: 30d, 3y; or `drain`: until the last job has ended."
     )
     seed: int = Field(0, ge=0, le=2**63 - 1)
-    usage_period: Annotated[str, _known(dict.fromkeys(PERIODS)), Field(json_schema_extra={"enum": list(PERIODS)})] = "month"
+    usage_period: Annotated[
+        str, _known(dict.fromkeys(PERIODS)), Field(json_schema_extra={"enum": list(PERIODS)})
+    ] = "month"
     sites: list[SiteSpec] = Field(default_factory=lambda: [SiteSpec(name="main")], min_length=1)
     cohorts: list[CohortSpec] = Field(min_length=1)
     tenants: list[TenantSpec] = Field(default_factory=list, description="Default: the tenants of the traces.")

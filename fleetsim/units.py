@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 MINUTE_S = 60.0
 HOUR_S = 3600.0
@@ -28,7 +29,7 @@ _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(mo|min|[shdwy])")
 
 
 def duration_s(text: str | float) -> float:
-    """Return *text* in seconds: a number of seconds, or numbers with units as in ``90d``, ``1y6mo``, ``-2h30min``.
+    """Return *text* in seconds: a number, or numbers with units as in ``90d``, ``1y6mo``, ``-2h30min``.
 
     Raises ``ValueError`` with the value and the units that are known.
 
@@ -47,7 +48,9 @@ def duration_s(text: str | float) -> float:
             at = match.end()
         if at and at == len(rest):
             return sign * total
-    raise ValueError(f"{text!r} is not a duration: write seconds, or units as in 90d, 36h, 1y6mo ({', '.join(UNIT_S)})")
+    raise ValueError(
+        f"{text!r} is not a duration: write seconds, or units as in 90d, 36h, 1y6mo ({', '.join(UNIT_S)})"
+    )
 
 
 def instant(text: str) -> datetime:
@@ -79,7 +82,9 @@ def since(start: datetime, when: str | float) -> float:
         try:
             return (instant(str(when)) - start).total_seconds()
         except ValueError:
-            raise ValueError(f"{when!r} is neither a date (2026-01-31) nor an offset from the start (-3y, 90d)") from None
+            raise ValueError(
+                f"{when!r} is neither a date (2026-01-31) nor an offset from the start (-3y, 90d)"
+            ) from None
 
 
 def at(start: datetime, seconds: float) -> datetime:
@@ -98,7 +103,7 @@ def human(seconds: float) -> str:
     if seconds < MINUTE_S:
         return f"{seconds:.3g} s" if seconds >= 10 or seconds == int(seconds) else f"{seconds:.1f} s"
     scale = (("y", YEAR_S), ("d", DAY_S), ("h", HOUR_S), ("min", MINUTE_S), ("s", 1.0))
-    for (big, big_s), (small, small_s) in zip(scale, scale[1:], strict=False):
+    for (big, big_s), (small, small_s) in pairwise(scale):
         if seconds >= big_s:
             whole = int(seconds // big_s)
             rest = int((seconds - whole * big_s) // small_s)
@@ -107,12 +112,14 @@ def human(seconds: float) -> str:
 
 
 def streamline(number: float) -> str:
-    """Thousands separated; decimals only where they say something.
+    """Three or more significant digits, thousands separated.
 
-    >>> streamline(1234567.0), streamline(12.345), streamline(0.5)
-    ('1,234,567', '12.3', '0.5')
+    >>> [streamline(x) for x in (1234567.0, 43.04, 9.786, 0.00643, 0.0)]
+    ['1,234,567', '43.0', '9.79', '0.00643', '0']
     """
-    if abs(number) >= 100 or number == int(number):
+    size = abs(number)
+    if size >= 100:
         return f"{number:,.0f}"
+    if size >= 1:
+        return f"{number:.1f}" if size >= 10 else f"{number:.2f}"
     return f"{number:.3g}"
-

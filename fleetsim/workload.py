@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 #: Copies of a job beyond the first are submitted up to this long before or after it.
 COPY_JITTER_S = 1800.0
 
+#: Of jobs for which neither trace nor scenario gives one.
+DEFAULT_CLASS = "training"
+
 #: Refused above this: a slip of the pen in a load or a growth rate.
 MAX_JOBS = 100_000_000
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the jobs of one workload came from (``facts``), and how many rows did not become jobs, by reason."""
+    """Where the jobs of a workload came from (``facts``), and how many rows became none, by reason."""
 
     workload: str
     facts: Mapping[str, Any]
@@ -82,7 +85,9 @@ def _open(scenario: Scenario, workload: WorkloadSpec, place: str) -> Trace:
     if workload.generate is not None:
         wanted = workload.generate
         draw = int(stream(scenario.spec.seed, "generate", workload.name).integers(2**31))
-        return generate_jobs(wanted.family, jobs=wanted.jobs, seed=draw if wanted.seed is None else wanted.seed)
+        return generate_jobs(
+            wanted.family, jobs=wanted.jobs, seed=draw if wanted.seed is None else wanted.seed
+        )
     assert workload.trace is not None
     path = sample(workload.trace) if workload.trace in SAMPLES else _locate(scenario, workload.trace, place)
     return read_trace(path, workload.format, columns=workload.columns, bad_rows=workload.bad_rows)
@@ -147,7 +152,10 @@ def _select(trace: Trace, workload: WorkloadSpec, left_out: dict[str, int]) -> p
     began = pl.coalesce("start_s", "submit_s") - first_s - opens_s
     before = submit < 0
     running = before & (began <= 0) & (began + pl.col("duration_s") > 0)
-    kept = chosen.filter((submit < closes_s - opens_s) & (~before | running if window.warm_start else ~before))
+    own_class = pl.col("workload_class").cast(pl.String).fill_null(DEFAULT_CLASS)
+    kept = chosen.filter(
+        (submit < closes_s - opens_s) & (~before | running if window.warm_start else ~before)
+    )
     _count(left_out, "outside the window", chosen.height - kept.height)
     return kept.select(
         "job_id",
@@ -158,7 +166,7 @@ def _select(trace: Trace, workload: WorkloadSpec, left_out: dict[str, int]) -> p
         gpu_share="gpu_share",
         min_memory_gb=pl.col("min_memory_gb").fill_null(workload.min_memory_gb or 0.0),
         gpu_model=pl.col("gpu_model").cast(pl.Categorical),
-        workload_class=pl.col("workload_class").cast(pl.Categorical).fill_null(workload.workload_class),
+        workload_class=own_class if workload.workload_class is None else pl.lit(workload.workload_class),
         tenant=pl.col("tenant").cast(pl.Categorical),
         user=pl.col("user").cast(pl.Categorical),
     )
@@ -177,12 +185,18 @@ def _tenants(frame: pl.DataFrame, workload: WorkloadSpec, scenario: Scenario, pl
         if strange:
             shown = ", ".join(strange[:10]) + (f" and {len(strange) - 10} more" if len(strange) > 10 else "")
             remedy = "Declare them under `tenants`, or map them with the workload's `tenant` or `tenants`."
-            raise InputError([Problem(f"{place}.tenants", f"the trace has tenants the scenario lacks: {shown}", remedy)])
+            raise InputError(
+                [Problem(f"{place}.tenants", f"the trace has tenants the scenario lacks: {shown}", remedy)]
+            )
         return frame
     goes_to = {source: tenant for tenant, named in workload.tenants.items() for source in named}
     rest = goes_to.pop("*", None)
     problems = [
-        Problem(f"{place}.tenants", f"the trace has no tenant {name!r}", f"{suggest(name, found)}It has: {', '.join(found)}.")
+        Problem(
+            f"{place}.tenants",
+            f"the trace has no tenant {name!r}",
+            f"{suggest(name, found)}It has: {', '.join(found)}.",
+        )
         for name in goes_to
         if name not in found
     ]
@@ -239,7 +253,8 @@ def _place_in_time(
     if not whole["submit_s"].is_sorted():
         whole = whole.sort("submit_s", maintain_order=True)
     kept = int(whole["submit_s"].search_sorted(min(horizon_s, last_s if repeat is not None else inf)))
-    _count(left_out, "submitted after the end", whole.height - kept)
+    if repeat is None:
+        _count(left_out, "submitted after the end", whole.height - kept)
     return whole.head(kept)
 
 
@@ -254,7 +269,7 @@ def _days(frame: pl.DataFrame, workload: WorkloadSpec) -> float:
 
 
 def _copies(draws: np.random.Generator, jobs: int, expected: float) -> Ints:
-    """How often each job occurs so that the mean is *expected*: the whole part, and the fraction by chance."""
+    """How often each job occurs, *expected* on average: the whole part, and one more by chance."""
     whole, fraction = divmod(expected, 1.0)
     copies = np.full(jobs, int(whole), np.int64)
     return copies + (draws.random(jobs) < fraction) if fraction else copies
@@ -267,7 +282,7 @@ def _jobs(frame: pl.DataFrame, scenario: Scenario) -> Jobs:
     kinds = frame.select("source", "workload_class").unique().cast({"workload_class": pl.String})
     activities = tuple(
         _activity(scenario, source, workload_class) for source, workload_class in sorted(kinds.rows())
-    ) or (_activity(scenario, 0, scenario.spec.workloads[0].workload_class),)
+    ) or (_activity(scenario, 0, scenario.spec.workloads[0].workload_class or DEFAULT_CLASS),)
     classes, class_code = _codes(frame["workload_class"])
     names = [w.name for w in scenario.spec.workloads]
     lookup = np.zeros((len(names), max(1, len(classes))), np.int32)
@@ -301,7 +316,8 @@ def _activity(scenario: Scenario, source: int, workload_class: str) -> Activity:
     workload = scenario.spec.workloads[source]
     given = (workload.busy_share, workload.sm_active, workload.mfu)
     busy_share, sm_active, mfu = (
-        default if own is None else own for own, default in zip(given, CLASS_ACTIVITY[workload_class], strict=True)
+        default if own is None else own
+        for own, default in zip(given, CLASS_ACTIVITY[workload_class], strict=True)
     )
     return Activity(workload.name, workload_class, scenario.references[source], busy_share, sm_active, mfu)
 

@@ -9,6 +9,11 @@ from typing import Any
 import click
 
 from fleetsim import __version__
+from fleetsim.cli.gpu import gpu
+from fleetsim.cli.run import query, run
+from fleetsim.cli.scenario import scenario
+from fleetsim.cli.show import show
+from fleetsim.cli.trace import trace
 
 
 class Root(click.Group):
@@ -66,6 +71,10 @@ def cli(debug: bool) -> None:
       fleetsim run philly-small -o runs/first
       fleetsim show runs/first
     """
+
+
+for _command in (run, show, query, scenario, trace, gpu):
+    cli.add_command(_command)
 
 
 def main() -> None:

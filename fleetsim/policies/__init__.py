@@ -1,1 +1,1 @@
-"""Decisions: which waiting job goes next, and on which nodes. Each policy is one small piece, named in a dictionary."""
+"""Decisions: which waiting job goes next, and on which nodes. Small pieces, named in dictionaries."""

@@ -25,7 +25,7 @@ class Queue(Protocol):
         """Let *job* wait."""
 
     def offer(self, start: Start, freed: bool) -> bool:
-        """Offer waiting jobs to *start* until the policy has no more to offer; return whether any still wait."""
+        """Offer waiting jobs to *start* until there is none left to offer; return whether any wait."""
 
 
 class Fifo:

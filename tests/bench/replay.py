@@ -143,7 +143,9 @@ def timed(work: Callable[[], object]) -> tuple[float, object]:
     return time.process_time() - began, result
 
 
-def replay(columns: dict[str, np.ndarray], gpus: int, placement: str, folder: Path) -> Callable[[], experiment.Run]:
+def replay(
+    columns: dict[str, np.ndarray], gpus: int, placement: str, folder: Path
+) -> Callable[[], experiment.Run]:
     """The same jobs through the public API, telemetry and all."""
     trace = as_trace(columns)
     text = SCENARIO.format(nodes=gpus // 8, placement=placement)

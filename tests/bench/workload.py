@@ -26,7 +26,9 @@ def standard(jobs: int, gpus: int, load: float = 0.85, seed: int = 1) -> dict[st
     """Columns ``submit_s, gpus, duration_s, user, tenant`` of *jobs* jobs for a fleet of *gpus* GPUs."""
     draws = np.random.default_rng(seed)
     size = draws.choice(np.array(list(SIZES)), jobs, p=np.array(list(SIZES.values())))
-    duration_s = np.clip(np.rint(np.exp(draws.normal(np.log(900.0), 2.0, jobs))), 1, 30 * DAY_S).astype(np.int64)
+    duration_s = np.clip(np.rint(np.exp(draws.normal(np.log(900.0), 2.0, jobs))), 1, 30 * DAY_S).astype(
+        np.int64
+    )
     span_s = float((size * duration_s).sum()) / (load * gpus)
     grid = np.linspace(0.0, span_s, max(2, int(span_s // 600) + 2))
     total = np.concatenate([[0.0], np.cumsum(_rate((grid[1:] + grid[:-1]) / 2) * np.diff(grid))])
@@ -61,8 +63,12 @@ def as_trace(columns: dict[str, np.ndarray]) -> Trace:
     }
     table = schema()
     arrays = [
-        pa.array(given[c.name], table.field(c.name).type) if c.name in given else pa.nulls(count, table.field(c.name).type)
+        pa.array(given[c.name], table.field(c.name).type)
+        if c.name in given
+        else pa.nulls(count, table.field(c.name).type)
         for c in COLUMNS
     ]
     jobs = pa.Table.from_arrays(arrays, schema=table)
-    return Trace(jobs, format="bench", source="standard workload", epoch=None, rows_read=count, generated=True)
+    return Trace(
+        jobs, format="bench", source="standard workload", epoch=None, rows_read=count, generated=True
+    )

@@ -1,0 +1,106 @@
+"""What the commands share: where text goes, how tables and bars look, and progress on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from fleetsim import units
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.console import RenderableType
+
+    from fleetsim.experiment import Progress
+    from fleetsim.scenario import Scenario
+
+PIPE_COLUMNS = 140  # of a pipe or file, where nothing need be cut
+PROGRESS_AFTER_S = 1.0
+LINE_EVERY_S = 5.0  # of progress where stderr is not a terminal
+
+
+def stdout() -> Console:
+    """A console on stdout: colours on a terminal, plain and uncut in a pipe."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
+    return Console(width=width, highlight=False, markup=False)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int = 1) -> RenderableType:
+    """A table whose first *left* columns are text and whose others are numbers."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for i, name in enumerate(columns):
+        made.add_column(name, justify="left" if i < left else "right", no_wrap=True)
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return made
+
+
+def bar(share: float | None, width: int = 12) -> Text:
+    """A share of one as a bar of *width* cells, in eighths.
+
+    >>> bar(0.5, 4).plain, bar(None, 4).plain, bar(0.28, 4).plain
+    ('██  ', '    ', '█▏  ')
+    """
+    eighths = min(round((share or 0.0) * width * 8), width * 8)
+    whole, rest = divmod(eighths, 8)
+    return Text(("█" * whole + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")).ljust(width), "cyan")
+
+
+def percent(share: float | None) -> str:
+    """A share as per cent, or a dash where there is none.
+
+    >>> percent(0.1234), percent(None)
+    ('12.3 %', '-')
+    """
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+class Meter:
+    """Progress of a run on stderr once it has taken a second: a line that moves, or a line now and then."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._start = scenario.start
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, transient=True, auto_refresh=False)
+        self._began = self._shown = time.monotonic()
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def __call__(self, seen: Progress) -> None:
+        """Show *seen*, unless something was shown a moment ago."""
+        now = time.monotonic()
+        pause = 0.1 if self._console.is_terminal else LINE_EVERY_S
+        if now - self._began < PROGRESS_AFTER_S or now - self._shown < pause:
+            return
+        self._shown = now
+        spent_s = now - self._began
+        share = min(1.0, seen.now_s / seen.end_s) if seen.end_s else 1.0
+        eta = units.human(round(spent_s * (1 - share) / share)) if share else "?"
+        line = Text.assemble(
+            f"{units.at(self._start, seen.now_s):%Y-%m-%d} ",
+            bar(share, 20),
+            f" {share:4.0%}  {seen.jobs_ended:,} of {seen.jobs:,} jobs  "
+            f"{seen.jobs_ended / spent_s:,.0f} jobs/s  ETA {eta}",
+        )
+        if self._console.is_terminal:
+            self._live.start()
+            self._live.update(line, refresh=True)
+        else:
+            self._console.print(line, soft_wrap=True)

@@ -1,0 +1,164 @@
+"""``fleetsim show``: what happened in a run, as tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleetsim.cli.run import RUN
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MOST_TENANTS = 12
+
+
+@click.command()
+@RUN
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON, with definitions.")
+def show(run_folder: Path, as_json: bool) -> None:
+    """Show what happened in RUN: utilisation by generation and age, by tenant and class, and queue waits.
+
+    \b
+    Example:
+      fleetsim show runs/first
+      fleetsim show runs/first --json | jq .fleet.allocation
+    """
+    from fleetsim.cli.console import stdout
+    from fleetsim.runfolder import open_run
+    from fleetsim.summary import summarise
+
+    summary = summarise(open_run(run_folder))
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    console = stdout()
+    headline(console, summary)
+    _by_age(console, summary["by_generation_and_age"])
+    _who_used_what(console, summary["by_tenant"], summary["who_used_what"])
+    _classes(console, summary["by_class"])
+    _waits(console, summary["waits"])
+
+
+def headline(console: Console, summary: Mapping[str, Any]) -> None:
+    """The run in a dozen lines: what it was, the utilisation chain, energy and jobs."""
+    from fleetsim.cli.console import bar, percent
+    from fleetsim.summary import span
+    from fleetsim.units import streamline
+
+    fleet, jobs, scheduler = summary["fleet"], summary["jobs"], summary["scheduler"]
+    console.print(f"{summary['name']}, {span(summary)}", style="bold", soft_wrap=True)
+    if summary["question"]:
+        console.print(summary["question"], style="italic")
+    policy = f"queue {scheduler['queue']}, placement {scheduler['placement']}, prefer {scheduler['prefer']}"
+    console.print(f"{policy}, seed {summary['seed']}", style="dim")
+    if summary["generated"]:
+        console.print(
+            f"Generated workload, not a measured one: {', '.join(summary['generated'])}", style="dim"
+        )
+    console.print(f"\nOf {streamline(fleet['installed_gpu_hours'])} installed GPU hours")
+    for label, key, meaning in (
+        ("allocated", "allocation", "held by a job"),
+        ("productive", "time_effective", "held, and a kernel running"),
+        ("fleet MFU", "fleet_mfu", "model FLOPs / peak FLOPs"),
+        ("idle, queued", "idle_queue", "free, but none of the waiting jobs could use them"),
+    ):
+        console.print(f"  {label:<13}", bar(fleet[key], 24), f"{percent(fleet[key]):>7}  {meaning}", sep="")
+    it, meter = streamline(fleet["energy_mwh"]), streamline(fleet["facility_energy_mwh"])
+    console.print(f"Energy: {it} MWh of IT, {meter} MWh at the meter")
+    counts = [f"{jobs[s]:,} {s}" for s in ("completed", "running", "queued", "rejected") if s in jobs]
+    console.print(f"Jobs: {jobs['submitted']:,} submitted, of which {', '.join(counts) or 'none ran'}")
+    for reason, number in summary["rejected"].items():
+        console.print(f"  rejected: {number:,} {reason}", style="yellow")
+    for workload, reasons in summary["left_out"].items():
+        what = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
+        console.print(f"  {workload}: left out {what}", style="dim")
+    console.print()
+
+
+def _by_age(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    from fleetsim.cli.console import bar, percent, table
+    from fleetsim.summary import age_band
+    from fleetsim.units import streamline
+
+    console.print("Utilisation by generation and age", style="bold")
+    heads = ["generation", "age", "", "allocated", "productive", "idle, queued", "GPU h", "MWh"]
+    cells = [
+        [
+            r["generation"],
+            age_band(r["age_band"]),
+            bar(r["allocation"], 10),
+            percent(r["allocation"]),
+            percent(r["time_effective"]),
+            percent(r["idle_queue"]),
+            streamline(r["installed_gpu_hours"]),
+            streamline(r["energy_mwh"]),
+        ]
+        for r in rows
+    ]
+    console.print(table(heads, cells, left=3))
+
+
+def _who_used_what(
+    console: Console, tenants: Sequence[Mapping[str, Any]], used: Sequence[Mapping[str, Any]]
+) -> None:
+    from fleetsim.cli.console import percent, table
+    from fleetsim.units import streamline
+
+    generations = list(dict.fromkeys(r["generation"] for r in used))
+    hours = {(r["tenant"], r["generation"]): r["allocated_gpu_hours"] for r in used}
+    console.print("Who used what: tenants, and the generations their GPU hours ran on", style="bold")
+    cells = [
+        [
+            r["tenant"],
+            streamline(r["allocated_gpu_hours"]),
+            percent(r["share"]),
+            *(percent(hours.get((r["tenant"], g), 0.0) / r["allocated_gpu_hours"]) for g in generations),
+            streamline(r["energy_mwh"]),
+        ]
+        for r in tenants[:MOST_TENANTS]
+    ]
+    heads = ["tenant", "GPU h", "of all", *(f"on {g}" for g in generations), "MWh"]
+    console.print(table(heads, cells))
+    if len(tenants) > MOST_TENANTS:
+        rest = f"and {len(tenants) - MOST_TENANTS} smaller tenants, all in --json"
+        console.print(f" {rest}\n", style="dim")
+
+
+def _classes(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    from fleetsim.cli.console import percent, table
+    from fleetsim.units import streamline
+
+    console.print("Workload classes", style="bold")
+    cells = [
+        [
+            r["workload_class"],
+            streamline(r["allocated_gpu_hours"]),
+            percent(r["share"]),
+            streamline(r["productive_gpu_hours"]),
+            streamline(r["energy_mwh"]),
+        ]
+        for r in rows
+    ]
+    console.print(table(["class", "GPU h", "of all", "productive GPU h", "MWh"], cells))
+
+
+def _waits(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    from fleetsim.cli.console import percent, table
+    from fleetsim.units import human
+
+    console.print("Queue waits of the jobs that started, by GPUs of the job", style="bold")
+    cells = [
+        [
+            "all" if r["gpus"] is None else str(r["gpus"]),
+            f"{r['jobs']:,}",
+            percent(r["share_waiting"]),
+            *(human(r[k]) for k in ("mean_s", "p50_s", "p95_s", "p99_s", "max_s")),
+        ]
+        for r in rows
+    ]
+    console.print(table(["GPUs", "jobs", "waited", "mean", "p50", "p95", "p99", "longest"], cells))
