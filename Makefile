@@ -21,7 +21,7 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 demo: $(VENV)/.run   ## Set up, replay the bundled sample and show who used what
-	$(BIN)/fleetsim run philly-small --output runs/demo --force
+	$(BIN)/fleetsim run philly-small --output runs/demo --force --quiet
 	$(BIN)/fleetsim show runs/demo
 
 test: $(VENV)/.dev   ## Set up and pass every check: lint, types, import contracts, tests
