@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heapreplace
 from typing import Protocol
 
 Start = Callable[[int], bool]
@@ -82,20 +83,22 @@ class FifoSkip:
 
     def offer(self, start: Start, freed: bool) -> bool:
         waiting = self._waiting
-        untried = self._open
-        if freed:
-            untried.update(waiting)
-        while untried:
-            shape = min(untried, key=lambda s: waiting[s][0])
+        heads = [(waiting[shape][0], shape) for shape in (waiting if freed else self._open)]
+        self._open.clear()
+        heapify(heads)
+        while heads:
+            job, shape = heads[0]
+            if not start(job):
+                heappop(heads)
+                continue
+            self._count -= 1
             jobs = waiting[shape]
-            if start(jobs[0]):
-                self._count -= 1
-                jobs.popleft()
-                if not jobs:
-                    del waiting[shape]
-                    untried.remove(shape)
+            jobs.popleft()
+            if jobs:
+                heapreplace(heads, (jobs[0], shape))
             else:
-                untried.remove(shape)
+                heappop(heads)
+                del waiting[shape]
         return bool(waiting)
 
 
