@@ -108,6 +108,8 @@ class _Cells:
     def split(self, start_s: Floats, end_s: Floats) -> tuple[Ints, Ints, Floats, Floats]:
         """Cut intervals at the edges: row of each piece, its cell, its start and its end."""
         edges = self.edges
+        if not len(self):  # a run of no length: nothing to cut
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
         a = np.clip(np.searchsorted(edges, start_s, "right") - 1, 0, len(self) - 1)
         b = np.clip(np.searchsorted(edges, end_s, "left") - 1, a, len(self) - 1)
         pieces = b - a + 1

@@ -36,7 +36,8 @@ from fleetsim.workload import Source, load_jobs
 if TYPE_CHECKING:
     from fleetsim_traces.table import Trace
 
-#: Looks at the model during a run, for progress and to gather what has come in. They change no result.
+#: Looks at the model during a run, for progress and to gather what has come in; beyond the expected end
+#: ever fewer. They change no result.
 LOOKS = 100
 
 
@@ -136,7 +137,7 @@ def _simulate(
 
     def watch() -> Generator[simpy.Event]:
         while True:
-            yield clock.timeout(max(expected_s, 1.0) / LOOKS)
+            yield clock.timeout(max(expected_s, clock.now, 1.0) / LOOKS)
             look()
 
     clock.process(watch())
@@ -149,7 +150,7 @@ def _simulate(
         else:
             while clock.peek() < inf and not replay.done:
                 clock.step()
-            end_s = clock.now
+            end_s = max(last_s, float(np.frombuffer(attempts.end_s).max(initial=0.0)))
     finally:
         if collecting:
             gc.enable()

@@ -5,12 +5,13 @@ A finished run is a set of totals: its counters stand at their final value, so a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from math import fsum
 from typing import TYPE_CHECKING, Any
 
 from fleetsim import units
 from fleetsim.runfolder import Run
-from fleetsim.summary import summarise
 from fleetsim_collectors.catalogue import RUN_FAMILIES, WAIT_BUCKETS_S, Histogram, samples
 from fleetsim_collectors.exposition import render
 
@@ -38,7 +39,8 @@ class Page:
 
 
 def page(run: Run, name: str | None = None, tenants: int = TENANTS) -> Page:
-    """The metrics of *run* in Prometheus text format. Runs with equal tables give equal bytes.
+    """The metrics of *run* in Prometheus text format. Runs with equal tables give equal bytes,
+    on any number of cores.
 
     *name* is the value of the label ``run``, by default the name of the folder. The *tenants* that held most
     GPU hours are named, all others are summed as :data:`OTHER_TENANTS`; sums over tenants are not affected.
@@ -56,7 +58,7 @@ def rows(run: Run, name: str, named: list[str]) -> dict[str, list[dict[str, Any]
         "run": [_run(run.manifest)],
         "installed": _installed(run),
         "usage": _usage(run, named),
-        "utilisation": summarise(run)["by_generation_and_age"],
+        "utilisation": _utilisation(run),
         "jobs": _jobs(run, named),
         "waits": _waits(run),
         "queue": _queue(run),
@@ -85,15 +87,26 @@ def _plain(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
 
 
+def _added(frame: pl.LazyFrame, keys: list[str], values: list[str]) -> list[dict[str, Any]]:
+    """Sums of *values* by *keys*, correctly rounded: those of polars depend on the number of cores."""
+    import polars as pl
+
+    groups = frame.group_by(keys).agg(pl.col(values)).collect()
+    return [{**row, **{v: fsum(row[v]) for v in values}} for row in groups.iter_rows(named=True)]
+
+
 def _ranked_tenants(run: Run) -> list[str]:
     """All tenants, those with most GPU hours first."""
     import polars as pl
 
+    held_ms = (pl.col("allocated_gpu_s") * 1000).round().cast(pl.Int64).sum()  # whole numbers: an exact sum
     held = _plain(run.scan("jobs").select("tenant", "allocated_gpu_s")).drop_nulls("tenant")
-    # maintain_order, here and below: sums of floats come out the same on any number of cores
-    sums = held.group_by("tenant", maintain_order=True).agg(pl.col("allocated_gpu_s").sum())
-    ranked = sums.sort(["allocated_gpu_s", "tenant"], descending=[True, False]).collect()
-    return ranked["tenant"].to_list()
+    ranked = (
+        held.group_by("tenant")
+        .agg(held_ms.alias("held_ms"))
+        .sort(["held_ms", "tenant"], descending=[True, False])
+    )
+    return ranked.collect()["tenant"].to_list()
 
 
 def _tenant(named: list[str]) -> pl.Expr:
@@ -105,16 +118,47 @@ def _tenant(named: list[str]) -> pl.Expr:
 
 
 def _usage(run: Run, named: list[str]) -> list[dict[str, Any]]:
-    import polars as pl
-
     keys = [*_HARDWARE, "tenant", "workload_class", "state"]
     usage = _plain(run.scan("usage")).with_columns(_tenant(named))
-    sums = usage.group_by(keys, maintain_order=True).agg(
-        pl.col("gpu_hours").sum(),
-        (pl.col("energy_kwh").sum() * JOULES_PER_KWH).alias("energy_joules"),
-        (pl.col("facility_energy_kwh").sum() * JOULES_PER_KWH).alias("facility_energy_joules"),
-    )
-    return sums.collect().to_dicts()
+    return [
+        {
+            **row,
+            "energy_joules": row["energy_kwh"] * JOULES_PER_KWH,
+            "facility_energy_joules": row["facility_energy_kwh"] * JOULES_PER_KWH,
+        }
+        for row in _added(usage, keys, ["gpu_hours", "energy_kwh", "facility_energy_kwh"])
+    ]
+
+
+def _utilisation(run: Run) -> list[dict[str, Any]]:
+    """The utilisation chain by generation and age (``summary.DEFINITIONS``); a share of nothing is None."""
+    mfu = {(a["workload"], a["workload_class"]): a["mfu"] for a in run.manifest["activities"]}
+    keys = ["generation", "age_band", "state", "workload", "workload_class"]
+    parts: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in _added(_plain(run.scan("usage")), keys, ["gpu_hours"]):
+        hours, part = row["gpu_hours"], parts[row["generation"], row["age_band"]]
+        part["installed"].append(hours)
+        if row["state"] in ("stalled", "productive"):
+            part["allocated"].append(hours)
+        if row["state"] == "productive":
+            part["productive"].append(hours)
+            part["model"].append(hours * mfu[row["workload"], row["workload_class"]])
+
+    def over(part: dict[str, list[float]], upper: str, lower: str) -> float | None:
+        whole = fsum(part[lower])
+        return fsum(part[upper]) / whole if whole else None
+
+    return [
+        {
+            "generation": generation,
+            "age_band": age_band,
+            "allocation": over(part, "allocated", "installed"),
+            "busy": over(part, "productive", "allocated"),
+            "time_effective": over(part, "productive", "installed"),
+            "mfu": over(part, "model", "productive"),
+        }
+        for (generation, age_band), part in parts.items()
+    ]
 
 
 def _installed(run: Run) -> list[dict[str, Any]]:
@@ -129,7 +173,7 @@ def _installed(run: Run) -> list[dict[str, Any]]:
     return (
         last.with_columns((age_s / units.YEAR_S).floor().cast(pl.Int64).alias("age_band"))
         .join(generations, on="gpu_model", how="left")
-        .group_by(_HARDWARE, maintain_order=True)
+        .group_by(_HARDWARE)
         .agg(pl.col("gpus").sum())
         .collect()
         .to_dicts()
@@ -149,13 +193,11 @@ def _waits(run: Run) -> list[dict[str, Any]]:
 
     wait = pl.col("wait_s")
     started = _plain(run.scan("jobs").select("workload_class", "wait_s").drop_nulls("wait_s"))
-    found = started.group_by("workload_class", maintain_order=True).agg(
-        pl.concat_list(*((wait <= bound).sum() for bound in WAIT_BUCKETS_S), pl.len()).alias("counts"),
-        wait.sum().alias("sum"),
-    )
+    counts = pl.concat_list(*((wait <= bound).sum() for bound in WAIT_BUCKETS_S), pl.len())
+    groups = started.group_by("workload_class").agg(counts.alias("counts"), wait).collect()
     return [
-        {"workload_class": name, "wait_seconds": Histogram(tuple(counts), total)}
-        for name, counts, total in found.collect().rows()
+        {"workload_class": name, "wait_seconds": Histogram(tuple(below), fsum(waits))}
+        for name, below, waits in groups.iter_rows()
     ]
 
 

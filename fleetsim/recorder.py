@@ -187,7 +187,7 @@ class Recorder(Observer):
             rows = {"allocations": self._allocations.rows}
         rows["jobs"] = self._write("jobs", self._job_columns())
         rows["node_states"] = self._write("node_states", self._node_state_columns(end_s))
-        time_s, kind, subject, detail = zip(*self._events, strict=True) if self._events else ((), (), (), ())
+        time_s, kind, subject, detail = zip(*self._events, strict=True) if self._events else ((),) * 4
         kinds, code = _codes(kind)
         events = {
             "time_s": time_s,
@@ -258,20 +258,21 @@ class Recorder(Observer):
         }
 
     def _node_state_columns(self, end_s: float) -> dict[str, Any]:
-        time_s, nodes, states, causes = zip(*self._node_changes, strict=True)
-        node = np.array(nodes)
+        changes = self._node_changes
+        time_s, nodes, states, causes = zip(*changes, strict=True) if changes else ((),) * 4
+        node = np.array(nodes, np.int32)
         cohort = self._node_cohort[node]
         born_s = np.array([c.born_s for c in self._cohorts])
         gpus = np.array([c.gpus_per_node for c in self._cohorts], np.int32)
         names, cause = _codes(causes)
         return {
             "time_s": time_s,
-            "node": node.astype(np.int32),
+            "node": node,
             "state": schema.labels([schema.NODE_STATES.index(s) for s in states], schema.NODE_STATES),
             "cause": schema.labels(cause, names),
             **self._cohort_labels(cohort),
             "gpus": gpus[cohort],
-            "age_s": np.array(time_s) - born_s[cohort],
+            "age_s": np.array(time_s, np.float64) - born_s[cohort],
         }
 
     def _queue_columns(self) -> dict[str, Any]:

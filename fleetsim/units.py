@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from math import isfinite
 
 MINUTE_S = 60.0
 HOUR_S = 3600.0
@@ -36,7 +37,7 @@ def duration_s(text: str | float) -> float:
     >>> duration_s("1d12h"), duration_s("-3y"), duration_s(90)
     (129600.0, -94608000.0, 90.0)
     """
-    if isinstance(text, (int, float)) and not isinstance(text, bool):
+    if isinstance(text, (int, float)) and not isinstance(text, bool) and isfinite(text):
         return float(text)
     if isinstance(text, str):
         body = text.strip()
@@ -46,7 +47,7 @@ def duration_s(text: str | float) -> float:
         while match := _PART.match(rest, at):
             total += float(match[1]) * UNIT_S[match[2]]
             at = match.end()
-        if at and at == len(rest):
+        if at and at == len(rest) and isfinite(total):
             return sign * total
     raise ValueError(
         f"{text!r} is not a duration: write seconds, or units as in 90d, 36h, 1y6mo ({', '.join(UNIT_S)})"
@@ -63,9 +64,9 @@ def instant(text: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{text!r} is not a date: write 2026-01-31 or 2026-01-31T12:00:00Z") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def since(start: datetime, when: str | float) -> float:

@@ -61,9 +61,9 @@ def load_jobs(scenario: Scenario, traces: Mapping[str, Trace] | None = None) -> 
             given = (traces or {}).get(workload.name)
             trace = given if given is not None else _open(scenario, workload, place)
             source = Source(workload.name, _facts(trace), dict(trace.rejected))
-            frame = _select(trace, workload, source.left_out)
+            frame, length_s = _select(trace, workload, source.left_out)
             frame = _tenants(frame, workload, scenario, place)
-            frame = _place_in_time(frame, workload, scenario, i, source.left_out)
+            frame = _place_in_time(frame, length_s, workload, scenario, place, source.left_out)
         except (InputError, TraceError) as error:
             problems += error.problems
             continue
@@ -126,8 +126,11 @@ def _facts(trace: Trace) -> dict[str, Any]:
     return facts
 
 
-def _select(trace: Trace, workload: WorkloadSpec, left_out: dict[str, int]) -> pl.DataFrame:
-    """The jobs that ``select`` and ``window`` keep; times count from the opening of the window."""
+def _select(trace: Trace, workload: WorkloadSpec, left_out: dict[str, int]) -> tuple[pl.DataFrame, float]:
+    """The jobs that ``select`` and ``window`` keep, and the length of the window, s.
+
+    Times count from the opening of the window; without an end it closes at the trace's last submission.
+    """
     import polars as pl
 
     table = pl.from_arrow(trace.jobs)
@@ -147,7 +150,8 @@ def _select(trace: Trace, workload: WorkloadSpec, left_out: dict[str, int]) -> p
 
     opens_s = units.duration_s(window.start)
     closes_s = inf if window.end is None else units.duration_s(window.end)
-    first_s = float(table["submit_s"][0]) if table.height else 0.0
+    first_s, last_s = (float(table["submit_s"][i]) for i in (0, -1)) if table.height else (0.0, 0.0)
+    length_s = max(0.0, last_s - first_s - opens_s if closes_s == inf else closes_s - opens_s)
     submit = pl.col("submit_s") - first_s - opens_s
     began = pl.coalesce("start_s", "submit_s") - first_s - opens_s
     before = submit < 0
@@ -157,7 +161,7 @@ def _select(trace: Trace, workload: WorkloadSpec, left_out: dict[str, int]) -> p
         (submit < closes_s - opens_s) & (~before | running if window.warm_start else ~before)
     )
     _count(left_out, "outside the window", chosen.height - kept.height)
-    return kept.select(
+    jobs = kept.select(
         "job_id",
         submit_s=pl.when(before).then(0.0).otherwise(submit),
         duration_s=pl.when(before).then(pl.col("duration_s") + began).otherwise("duration_s"),
@@ -170,6 +174,7 @@ def _select(trace: Trace, workload: WorkloadSpec, left_out: dict[str, int]) -> p
         tenant=pl.col("tenant").cast(pl.Categorical),
         user=pl.col("user").cast(pl.Categorical),
     )
+    return jobs, length_s
 
 
 def _tenants(frame: pl.DataFrame, workload: WorkloadSpec, scenario: Scenario, place: str) -> pl.DataFrame:
@@ -210,62 +215,81 @@ def _tenants(frame: pl.DataFrame, workload: WorkloadSpec, scenario: Scenario, pl
 
 
 def _place_in_time(
-    frame: pl.DataFrame, workload: WorkloadSpec, scenario: Scenario, index: int, left_out: dict[str, int]
+    frame: pl.DataFrame,
+    length_s: float,
+    workload: WorkloadSpec,
+    scenario: Scenario,
+    place: str,
+    left_out: dict[str, int],
 ) -> pl.DataFrame:
     """Stretch, multiply, repeat with growth, and cut at the horizon; sorted by submission."""
     import polars as pl
 
-    seed, repeat = scenario.spec.seed, workload.repeat
+    repeat = workload.repeat
     starts_s = scenario.since_start_s(workload.starts)
-    horizon_s = inf if scenario.horizon_s is None else scenario.horizon_s
-    offset_s, growth, last_s, every_s = starts_s, 0.0, starts_s, inf
+    growth, every_s = 0.0, inf
+    last_s = inf if scenario.horizon_s is None else scenario.horizon_s
     if repeat is not None:
         growth = repeat.growth_per_year
-        last_s = horizon_s if repeat.until is None else min(horizon_s, scenario.since_start_s(repeat.until))
-        every_s = units.duration_s(repeat.every) if repeat.every is not None else _days(frame, workload)
+        every_s = _days(length_s * workload.time_scale)
+        if repeat.every is not None:
+            every_s = units.duration_s(repeat.every)
+        if repeat.until is not None:
+            last_s = min(last_s, scenario.since_start_s(repeat.until))
 
+    frame = frame.with_columns(pl.col("submit_s") * workload.time_scale)
     passes: list[pl.DataFrame] = []
-    total = number = 0
-    while frame.height and (number == 0 or offset_s < last_s):
-        expected = workload.load * (1 + growth) ** ((offset_s - starts_s) / units.YEAR_S)
-        copies = _copies(stream(seed, "load", workload.name, number), frame.height, expected)
-        total += int(copies.sum())
-        if total > MAX_JOBS:
+    offset_s, jobs = starts_s, 0
+    while frame.height and (not passes or offset_s < last_s):
+        load = workload.load * (1 + growth) ** ((offset_s - starts_s) / units.YEAR_S)
+        passes.append(_one_pass(frame, len(passes), offset_s, load, (scenario.spec.seed, workload.name)))
+        jobs += passes[-1].height
+        if jobs > MAX_JOBS:
             message = f"load, repetition and growth make more than {MAX_JOBS:,} jobs"
-            raise InputError([Problem(f"{scenario.place} workloads[{index}]", message, "Lower one of them.")])
-        row = np.repeat(np.arange(frame.height), copies)
-        copy = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
-        more = frame[row] if len(row) != frame.height or copy.any() else frame
-        shift = stream(seed, "copies", workload.name, number).uniform(-COPY_JITTER_S, COPY_JITTER_S, len(row))
-        submit_s = more["submit_s"].to_numpy() * workload.time_scale + np.where(copy > 0, shift, 0.0)
-        suffix = [pl.lit(f"~{number}")] if number else []
-        if copy.any():
-            mark = pl.Series(copy).cast(pl.String)
-            suffix.append(pl.when(pl.Series(copy > 0)).then("." + mark).otherwise(pl.lit("")))
-        more = more.with_columns(
-            submit_s=pl.Series(offset_s + np.maximum(submit_s, 0.0)),
-            job_id=pl.concat_str("job_id", *suffix) if suffix else "job_id",
-        )
-        passes.append(more.filter(~pl.col("warm")) if number else more)
-        number += 1
+            raise InputError([Problem(place, message, "Lower one of them.")])
         offset_s += every_s
     whole = pl.concat(passes) if passes else frame
     if not whole["submit_s"].is_sorted():
         whole = whole.sort("submit_s", maintain_order=True)
-    kept = int(whole["submit_s"].search_sorted(min(horizon_s, last_s if repeat is not None else inf)))
+    kept = int(whole["submit_s"].search_sorted(last_s))
     if repeat is None:
         _count(left_out, "submitted after the end", whole.height - kept)
     return whole.head(kept)
 
 
-def _days(frame: pl.DataFrame, workload: WorkloadSpec) -> float:
-    """Length of the window, stretched, in whole days: hours of the day stay in place when it repeats."""
-    window = workload.window
-    if window.end is not None:
-        length_s = units.duration_s(window.end) - units.duration_s(window.start)
-    else:
-        length_s = float(frame["submit_s"][-1]) if frame.height else 0.0
-    return max(1, ceil(length_s * workload.time_scale / units.DAY_S)) * units.DAY_S
+def _one_pass(
+    frame: pl.DataFrame, number: int, offset_s: float, load: float, cause: tuple[int, str]
+) -> pl.DataFrame:
+    """The jobs once more, each about *load* times; those running at the opening only in the first pass."""
+    import polars as pl
+
+    seed, name = cause
+    copies = _copies(stream(seed, "load", name, number), frame.height, load)
+    if int(copies.sum()) > MAX_JOBS:
+        return frame.clear(MAX_JOBS + 1)  # the caller refuses it; do not make it
+    row = np.repeat(np.arange(frame.height), copies)
+    copy = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
+    jobs = frame if len(row) == frame.height and not copy.any() else frame[row]
+    if copy.any():
+        shift_s = stream(seed, "copies", name, number).uniform(-COPY_JITTER_S, COPY_JITTER_S, len(row))
+        moved = (copy > 0) & ~jobs["warm"].to_numpy()
+        submit_s = np.maximum(jobs["submit_s"].to_numpy() + np.where(moved, shift_s, 0.0), 0.0)
+        suffix = pl.Series(copy).cast(pl.String)
+        original = pl.lit(f"~{number}" if number else "")
+        job_id = pl.col("job_id") + pl.when(pl.Series(copy > 0)).then(f"~{number}." + suffix).otherwise(
+            original
+        )
+        jobs = jobs.with_columns(submit_s=pl.Series(submit_s), job_id=job_id)
+    elif number:
+        jobs = jobs.with_columns(job_id=pl.col("job_id") + f"~{number}")
+    if number:
+        jobs = jobs.filter(~pl.col("warm"))
+    return jobs.with_columns(pl.col("submit_s") + offset_s)
+
+
+def _days(length_s: float) -> float:
+    """A length rounded up to whole days: hours of the day stay in place when a window repeats."""
+    return max(1, ceil(length_s / units.DAY_S)) * units.DAY_S
 
 
 def _copies(draws: np.random.Generator, jobs: int, expected: float) -> Ints:

@@ -28,9 +28,7 @@ def fences(text: str, language: str) -> list[str]:
 def replace_output(path: Path, of: str, wanted: str, update: bool) -> None:
     """The part of *path* marked as the output of *of* equals *wanted*."""
     text = path.read_text("utf-8")
-    pattern = re.compile(
-        rf"(<!-- output of: {re.escape(of)} -->\n)(.*?)(<!-- end of output -->)", re.DOTALL
-    )
+    pattern = re.compile(rf"(<!-- output of: {re.escape(of)} -->\n)(.*?)(<!-- end of output -->)", re.DOTALL)
     found = pattern.search(text)
     assert found, f"{path.name} has no part marked as the output of {of!r}"
     if update:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -78,5 +79,6 @@ for _command in (run, show, query, scenario, trace, gpu):
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script. A request to terminate cleans up as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     cli(prog_name="fleetsim")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fleetsim.cli.run import OVERRIDES, ROOTS
+from fleetsim.cli.options import OVERRIDES, ROOTS
 
 
 @click.group()

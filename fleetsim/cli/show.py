@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleetsim.cli.run import RUN
+from fleetsim.cli.options import RUN
 
 if TYPE_CHECKING:
     from rich.console import Console
