@@ -227,13 +227,17 @@ class Books:
         idle_cell = np.concatenate([np.arange(len(c)) for c in self._cells])
         idle_waiting = np.concatenate(up_waiting) - np.concatenate(held_waiting)
         idle_quiet = np.concatenate(up) - np.concatenate(held) - idle_waiting
-        limit = TOLERANCE * np.maximum(np.concatenate(up), 1.0)
-        if (idle_waiting < -limit).any() or (idle_quiet < -limit).any():
+        # What adding and subtracting floats leaves grows with the cohort's hours, not with those of one cell.
+        whole = np.repeat([u.sum() for u in up], [len(u) for u in up])
+        if ((idle_waiting < -TOLERANCE * whole) | (idle_quiet < -TOLERANCE * whole)).any():
             raise BooksError("the books of the run do not balance: more GPU time was allocated than was up.")
+        noise = 1e-3 * TOLERANCE * whole
+        idle_quiet = np.where(idle_quiet > noise, idle_quiet, 0.0)
+        idle_waiting = np.where(idle_waiting > noise, idle_waiting, 0.0)
 
         parts = [  # state, cohort, cell, tenant, activity, GPU seconds, W per GPU
-            (0, idle_cohort, idle_cell, none, none, np.maximum(idle_quiet, 0.0), stalled_w[idle_cohort]),
-            (1, idle_cohort, idle_cell, none, none, np.maximum(idle_waiting, 0.0), stalled_w[idle_cohort]),
+            (0, idle_cohort, idle_cell, none, none, idle_quiet, stalled_w[idle_cohort]),
+            (1, idle_cohort, idle_cell, none, none, idle_waiting, stalled_w[idle_cohort]),
             (2, cohort, cell, tenant, activity, spent - busy, stalled_w[cohort]),
             (3, cohort, cell, tenant, activity, busy, busy_w[cohort, activity]),
         ]

@@ -5,13 +5,13 @@ A finished run is a set of totals: its counters stand at their final value, so a
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
 from fleetsim import units
 from fleetsim.runfolder import Run
+from fleetsim.summary import added, usage_measures, utilisation
 from fleetsim_collectors.catalogue import RUN_FAMILIES, WAIT_BUCKETS_S, Histogram, samples
 from fleetsim_collectors.exposition import render
 
@@ -58,7 +58,7 @@ def rows(run: Run, name: str, named: list[str]) -> dict[str, list[dict[str, Any]
         "run": [_run(run.manifest)],
         "installed": _installed(run),
         "usage": _usage(run, named),
-        "utilisation": _utilisation(run),
+        "utilisation": utilisation(usage_measures(run), ["generation", "age_band"]),
         "jobs": _jobs(run, named),
         "waits": _waits(run),
         "queue": _queue(run),
@@ -85,14 +85,6 @@ def _plain(frame: pl.LazyFrame) -> pl.LazyFrame:
     import polars as pl
 
     return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
-
-
-def _added(frame: pl.LazyFrame, keys: list[str], values: list[str]) -> list[dict[str, Any]]:
-    """Sums of *values* by *keys*, correctly rounded: those of polars depend on the number of cores."""
-    import polars as pl
-
-    groups = frame.group_by(keys).agg(pl.col(values)).collect()
-    return [{**row, **{v: fsum(row[v]) for v in values}} for row in groups.iter_rows(named=True)]
 
 
 def _ranked_tenants(run: Run) -> list[str]:
@@ -126,38 +118,7 @@ def _usage(run: Run, named: list[str]) -> list[dict[str, Any]]:
             "energy_joules": row["energy_kwh"] * JOULES_PER_KWH,
             "facility_energy_joules": row["facility_energy_kwh"] * JOULES_PER_KWH,
         }
-        for row in _added(usage, keys, ["gpu_hours", "energy_kwh", "facility_energy_kwh"])
-    ]
-
-
-def _utilisation(run: Run) -> list[dict[str, Any]]:
-    """The utilisation chain by generation and age (``summary.DEFINITIONS``); a share of nothing is None."""
-    mfu = {(a["workload"], a["workload_class"]): a["mfu"] for a in run.manifest["activities"]}
-    keys = ["generation", "age_band", "state", "workload", "workload_class"]
-    parts: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in _added(_plain(run.scan("usage")), keys, ["gpu_hours"]):
-        hours, part = row["gpu_hours"], parts[row["generation"], row["age_band"]]
-        part["installed"].append(hours)
-        if row["state"] in ("stalled", "productive"):
-            part["allocated"].append(hours)
-        if row["state"] == "productive":
-            part["productive"].append(hours)
-            part["model"].append(hours * mfu[row["workload"], row["workload_class"]])
-
-    def over(part: dict[str, list[float]], upper: str, lower: str) -> float | None:
-        whole = fsum(part[lower])
-        return fsum(part[upper]) / whole if whole else None
-
-    return [
-        {
-            "generation": generation,
-            "age_band": age_band,
-            "allocation": over(part, "allocated", "installed"),
-            "busy": over(part, "productive", "allocated"),
-            "time_effective": over(part, "productive", "installed"),
-            "mfu": over(part, "model", "productive"),
-        }
-        for (generation, age_band), part in parts.items()
+        for row in added(usage.collect(), keys, ["gpu_hours", "energy_kwh", "facility_energy_kwh"])
     ]
 
 

@@ -6,6 +6,7 @@ Every figure is computed from the run's tables; ``DEFINITIONS`` says how, in wor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import fsum
 from typing import TYPE_CHECKING, Any
 
 from fleetsim import units
@@ -31,17 +32,23 @@ DEFINITIONS = {
     "facility_energy_mwh": "IT energy x PUE of the site",
 }
 
-_LABELS = ("cohort", "gpu_model", "generation", "tenant", "workload", "workload_class", "state")
+#: What is added up of the usage table.
+MEASURES = (
+    "installed_gpu_hours",
+    "allocated_gpu_hours",
+    "productive_gpu_hours",
+    "idle_queue_gpu_hours",
+    "idle_no_queue_gpu_hours",
+    "model_gpu_hours",
+    "energy_mwh",
+    "facility_energy_mwh",
+)
 
 
 def summarise(run: Run) -> dict[str, Any]:
     """The figures that ``fleetsim show`` prints, as plain values. Hours are GPU hours, shares are 0 to 1."""
-    import polars as pl
-
     manifest = run.manifest
-    usage = run.scan("usage").with_columns(pl.col(*_LABELS).cast(pl.String)).collect()
-    kinds = pl.DataFrame(manifest["activities"]).select("workload", "workload_class", "mfu")
-    usage = usage.join(kinds, on=["workload", "workload_class"], how="left", maintain_order="left")
+    usage = usage_measures(run)
     jobs = run.scan("jobs")
     return {
         "name": manifest["scenario"]["name"],
@@ -55,15 +62,87 @@ def summarise(run: Run) -> dict[str, Any]:
         "rejected": manifest["rejected"],
         "laws_checked": len(manifest["checks"]),
         "jobs": _statuses(jobs),
-        "fleet": _chain(usage),
-        "by_generation_and_age": _groups(usage, ["generation", "age_band"]),
-        "by_cohort": _groups(usage, ["cohort", "gpu_model"]),
+        "fleet": utilisation(usage, [])[0],
+        "by_generation_and_age": utilisation(usage, ["generation", "age_band"]),
+        "by_cohort": utilisation(usage, ["cohort", "gpu_model"]),
         "by_tenant": _owners(usage, "tenant"),
         "by_class": _owners(usage, "workload_class"),
-        "who_used_what": _shares(usage),
+        "who_used_what": _who_used_what(usage),
         "waits": _waits(jobs),
         "definitions": DEFINITIONS,
     }
+
+
+def usage_measures(run: Run) -> pl.DataFrame:
+    """The usage table with a column for each of ``MEASURES``: the row's part in that sum."""
+    import polars as pl
+
+    hours, state = pl.col("gpu_hours"), pl.col("state")
+    kinds = pl.LazyFrame(run.manifest["activities"]).select("workload", "workload_class", "mfu")
+    usage = run.scan("usage").with_columns(pl.col(pl.Categorical).cast(pl.String))
+    usage = usage.join(kinds, on=["workload", "workload_class"], how="left", maintain_order="left")
+
+    def of(*states: str) -> pl.Expr:
+        return pl.when(state.is_in(states)).then(hours).otherwise(0.0)
+
+    return usage.with_columns(
+        installed_gpu_hours=hours,
+        allocated_gpu_hours=of("stalled", "productive"),
+        productive_gpu_hours=of("productive"),
+        idle_queue_gpu_hours=of("idle_queue"),
+        idle_no_queue_gpu_hours=of("idle_no_queue"),
+        model_gpu_hours=of("productive") * pl.col("mfu").fill_null(0.0),
+        energy_mwh=pl.col("energy_kwh") / 1000,
+        facility_energy_mwh=pl.col("facility_energy_kwh") / 1000,
+    ).collect()
+
+
+def utilisation(usage: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The utilisation chain of :func:`usage_measures` by *keys*, in their order; generations by age.
+
+    A share of nothing is None.
+    """
+
+    def over(part: float, whole: float) -> float | None:
+        return part / whole if whole else None
+
+    rows = []
+    for row in added(usage, keys, MEASURES):
+        installed, allocated = row["installed_gpu_hours"], row["allocated_gpu_hours"]
+        productive, model = row["productive_gpu_hours"], row.pop("model_gpu_hours")
+        rows.append(
+            {
+                **row,
+                "allocation": over(allocated, installed),
+                "busy": over(productive, allocated),
+                "time_effective": over(productive, installed),
+                "mfu": over(model, productive),
+                "fleet_mfu": over(model, installed),
+                "idle_queue": over(row["idle_queue_gpu_hours"], installed),
+            }
+        )
+    return _in_order(rows, keys)
+
+
+def added(frame: pl.DataFrame, keys: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:
+    """Sums of *values* by *keys*, correctly rounded: those of polars depend on the number of cores."""
+    import polars as pl
+
+    columns = [pl.col(value).implode() for value in values]
+    groups = frame.group_by(keys).agg(pl.col(values)) if keys else frame.select(columns)
+    return [{**row, **{v: fsum(row[v]) for v in values}} for row in groups.iter_rows(named=True)]
+
+
+def _in_order(rows: list[dict[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows sorted by *keys*, generations by the year in which they came to market."""
+    catalog = load_catalog()
+    models = sorted((catalog[m] for m in catalog), key=lambda m: m.available)
+    year = {m.generation: i for i, m in reversed([*enumerate(models)])}
+
+    def place(row: dict[str, Any]) -> list[tuple[int, Any]]:
+        return [(year.get(row[k], len(year)) if k == "generation" else 0, row[k]) for k in keys]
+
+    return sorted(rows, key=place)
 
 
 def _statuses(jobs: pl.LazyFrame) -> dict[str, int]:
@@ -73,93 +152,24 @@ def _statuses(jobs: pl.LazyFrame) -> dict[str, int]:
     return {"submitted": sum(count for _, count in rows), **dict(rows)}
 
 
-def _sum(state: str) -> pl.Expr:
-    import polars as pl
-
-    return pl.col("gpu_hours").filter(pl.col("state").str.starts_with(state)).sum()
-
-
-def _measures() -> list[pl.Expr]:
-    import polars as pl
-
-    productive = pl.col("state") == "productive"
-    return [
-        pl.col("gpu_hours").sum().alias("installed_gpu_hours"),
-        (_sum("stalled") + _sum("productive")).alias("allocated_gpu_hours"),
-        _sum("productive").alias("productive_gpu_hours"),
-        _sum("idle_queue").alias("idle_queue_gpu_hours"),
-        _sum("idle_no_queue").alias("idle_no_queue_gpu_hours"),
-        (pl.col("gpu_hours") * pl.col("mfu")).filter(productive).sum().alias("model_gpu_hours"),
-        (pl.col("energy_kwh").sum() / 1000).alias("energy_mwh"),
-        (pl.col("facility_energy_kwh").sum() / 1000).alias("facility_energy_mwh"),
-    ]
-
-
-def _with_shares(row: dict[str, Any]) -> dict[str, Any]:
-    """Add the utilisation chain to a row of measures; a share of nothing is None."""
-
-    def over(part: float, whole: float) -> float | None:
-        return part / whole if whole else None
-
-    installed, allocated = row["installed_gpu_hours"], row["allocated_gpu_hours"]
-    productive, model = row["productive_gpu_hours"], row.pop("model_gpu_hours")
-    return {
-        **row,
-        "allocation": over(allocated, installed),
-        "busy": over(productive, allocated),
-        "time_effective": over(productive, installed),
-        "mfu": over(model, productive),
-        "fleet_mfu": over(model, installed),
-        "idle_queue": over(row["idle_queue_gpu_hours"], installed),
-    }
-
-
-def _chain(usage: pl.DataFrame) -> dict[str, Any]:
-    return _with_shares(usage.select(_measures()).row(0, named=True))
-
-
-def _groups(usage: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
-    rows = _by_year(usage.group_by(keys).agg(_measures()).sort(keys))
-    return [_with_shares(row) for row in rows.to_dicts()]
-
-
-def _by_year(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with a generation in the order in which the generations came to market."""
-    import polars as pl
-
-    if "generation" not in rows.columns:
-        return rows
-    catalog = load_catalog()
-    order = [m.generation for m in sorted((catalog[m] for m in catalog), key=lambda m: m.available)]
-    rank = {name: order.index(name) for name in set(order)}
-    return rows.sort(pl.col("generation").replace_strict(rank, default=len(order)), maintain_order=True)
-
-
 def _owners(usage: pl.DataFrame, key: str) -> list[dict[str, Any]]:
     """Allocated hours by who held them, largest first."""
     import polars as pl
 
-    held = usage.filter(pl.col(key).is_not_null())
-    rows = held.group_by(key).agg(_measures()).sort(["allocated_gpu_hours", key], descending=[True, False])
-    total = sum(rows["allocated_gpu_hours"])
-    keep = ("allocated_gpu_hours", "productive_gpu_hours", "energy_mwh", "facility_energy_mwh")
-    return [
-        {
-            key: row[key],
-            **{k: row[k] for k in keep},
-            "share": row["allocated_gpu_hours"] / total if total else None,
-        }
-        for row in rows.to_dicts()
-    ]
+    measures = ("allocated_gpu_hours", "productive_gpu_hours", "energy_mwh", "facility_energy_mwh")
+    rows = added(usage.filter(pl.col(key).is_not_null()), [key], measures)
+    total = fsum(row["allocated_gpu_hours"] for row in rows)
+    rows.sort(key=lambda row: (-row["allocated_gpu_hours"], row[key]))
+    return [{**row, "share": row["allocated_gpu_hours"] / total if total else None} for row in rows]
 
 
-def _shares(usage: pl.DataFrame) -> list[dict[str, Any]]:
+def _who_used_what(usage: pl.DataFrame) -> list[dict[str, Any]]:
     """Allocated hours by tenant and generation: who used which card."""
     import polars as pl
 
-    held = usage.filter(pl.col("tenant").is_not_null())
-    rows = held.group_by("tenant", "generation").agg(pl.col("gpu_hours").sum().alias("allocated_gpu_hours"))
-    return _by_year(rows.sort("tenant", "generation")).to_dicts()
+    keys = ["tenant", "generation"]
+    rows = added(usage.filter(pl.col("tenant").is_not_null()), keys, ["allocated_gpu_hours"])
+    return _in_order(rows, keys)
 
 
 def _waits(jobs: pl.LazyFrame) -> list[dict[str, Any]]:
@@ -170,7 +180,6 @@ def _waits(jobs: pl.LazyFrame) -> list[dict[str, Any]]:
     measures = [
         pl.len().alias("jobs"),
         (wait > 0).mean().alias("share_waiting"),
-        wait.mean().alias("mean_s"),
         *(wait.quantile(level, "linear").alias(name) for name, level in QUANTILES.items()),
         wait.max().alias("max_s"),
     ]
@@ -178,7 +187,10 @@ def _waits(jobs: pl.LazyFrame) -> list[dict[str, Any]]:
     if not started.height:
         return []
     everything = started.select(pl.lit(None, pl.Int32).alias("gpus"), *measures)
-    return [*everything.to_dicts(), *started.group_by("gpus").agg(measures).sort("gpus").to_dicts()]
+    sums = {row["gpus"]: row["wait_s"] for row in added(started, ["gpus"], ["wait_s"])}
+    sums[None] = fsum(started["wait_s"])
+    rows = [*everything.to_dicts(), *started.group_by("gpus").agg(measures).sort("gpus").to_dicts()]
+    return [{**row, "mean_s": sums[row["gpus"]] / row["jobs"]} for row in rows]
 
 
 def age_band(years: int) -> str:

@@ -11,6 +11,7 @@ import click
 
 from fleetsim import __version__
 from fleetsim.cli.gpu import gpu
+from fleetsim.cli.metrics import metrics
 from fleetsim.cli.run import query, run
 from fleetsim.cli.scenario import scenario
 from fleetsim.cli.show import show
@@ -74,7 +75,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (run, show, query, scenario, trace, gpu):
+for _command in (run, show, query, metrics, scenario, trace, gpu):
     cli.add_command(_command)
 
 
