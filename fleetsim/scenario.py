@@ -16,7 +16,9 @@ from fleetsim import assets, safeyaml, units
 from fleetsim.catalog import GpuModel, load_catalog
 from fleetsim.errors import InputError, Problem
 from fleetsim.records import Cohort, Site
-from fleetsim.spec import CohortSpec, ScenarioSpec, SiteSpec, Spec, TenantSpec, WorkloadSpec
+from fleetsim.spec import MAX_SPAN_Y, CohortSpec, ScenarioSpec, SiteSpec, Spec, TenantSpec, WorkloadSpec
+from fleetsim_traces import READERS
+from fleetsim_traces.generate import FAMILIES
 
 Loc = tuple[str | int, ...]
 S = TypeVar("S", bound=Spec)
@@ -126,6 +128,10 @@ class _Reader:
         at: Any = raw
         loc: Loc = ()
         steps = path.strip().split(".")
+        if len(steps) > safeyaml.MAX_DEPTH:
+            message = f"a path of {len(steps)} steps"
+            self.problems.append(Problem(f"--set {path[:40]}...", message, f"At most {safeyaml.MAX_DEPTH}."))
+            return
         for n, step in enumerate(steps):
             last = n == len(steps) - 1
             key: str | int = step
@@ -144,8 +150,9 @@ class _Reader:
                     )
                     return
             elif isinstance(at, dict):
-                if not last:
-                    at.setdefault(step, {})
+                if not last and step not in at:
+                    at[step] = {}
+                    self.places[(*loc, step)] = place
             else:
                 self.problems.append(Problem(place, f"{'.'.join(steps[:n])} holds no keys"))
                 return
@@ -155,6 +162,8 @@ class _Reader:
                     at[key] = safeyaml.load_yaml(value, place)
                 except InputError as error:
                     self.problems += error.problems
+                for stale in [known for known in self.places if known[: len(loc)] == loc]:
+                    del self.places[stale]  # what stood there and below it in the file
                 self.places[loc] = place
             else:
                 at = at[key]
@@ -164,8 +173,8 @@ class _Reader:
         try:
             spec = ScenarioSpec.model_validate(raw)
         except ValidationError as error:
-            for fault in error.errors(include_url=False):
-                self.fault(tuple(fault["loc"]), *_explain(fault))
+            for loc, fault in {_loc(fault): fault for fault in error.errors(include_url=False)}.items():
+                self.fault(loc, *_explain(fault))
         names = {
             section: _names(raw.get(section)) for section in ("sites", "cohorts", "tenants", "workloads")
         }
@@ -182,13 +191,11 @@ class _Reader:
             start = units.instant(str(raw.get("start")))
         except ValueError:
             start = units.instant("2000-01-01")  # the fault is reported already; the other checks go on
-        try:
-            horizon_s = None if raw.get("horizon") == "drain" else units.duration_s(raw.get("horizon", ""))
-        except ValueError:
-            horizon_s = None
-        sites = {s.name: s for _, s in self._valid(raw, "sites", SiteSpec)} or {"main": SiteSpec(name="main")}
+        horizon_s = self._horizon(raw.get("horizon"), start)
+        valid_sites = [*self._valid(raw, "sites", SiteSpec)] or [(0, SiteSpec(name="main"))]
+        sites = {site.name: site for _, site in valid_sites}
         cohorts = self._cohorts(raw, sites, names["sites"], start, horizon_s)
-        self._power(cohorts, sites)
+        self._power(cohorts, valid_sites)
         references = self._workloads(raw, names["tenants"], {c.model.id for c in cohorts}, start, horizon_s)
         for i, tenant in self._valid(raw, "tenants", TenantSpec):
             self._models(("tenants", i, "gpu_models"), tenant.gpu_models)
@@ -198,6 +205,20 @@ class _Reader:
             spec, self.place, start, horizon_s, tuple(cohorts), tuple(references),
             tuple(root.resolve() for root in roots),
         )  # fmt: skip
+
+    def _horizon(self, raw: object, start: datetime) -> float | None:
+        """The horizon in s; None for one that drains, and for one whose fault is reported already."""
+        try:
+            horizon_s = units.duration_s(raw) if isinstance(raw, (str, float, int)) else 0.0
+        except ValueError:
+            return None
+        if not 0 < horizon_s <= MAX_SPAN_Y * units.YEAR_S:
+            return None
+        try:
+            units.at(start, horizon_s)
+        except OverflowError:
+            self.fault(("horizon",), f"{raw!r} ends beyond the year 9999", "Start earlier or end earlier.")
+        return horizon_s
 
     def _valid(self, raw: Mapping[str, Any], section: str, kind: type[S]) -> Iterator[tuple[int, S]]:
         """The elements of a section that are right in themselves, with their index."""
@@ -259,9 +280,9 @@ class _Reader:
             )
         return cohorts
 
-    def _power(self, cohorts: Sequence[Cohort], sites: Mapping[str, SiteSpec]) -> None:
+    def _power(self, cohorts: Sequence[Cohort], sites: Sequence[tuple[int, SiteSpec]]) -> None:
         """The servers of a site, all delivered, must not be able to draw more than the site has."""
-        for i, site in enumerate(sites.values()):
+        for i, site in sites:
             needed_kw = sum(
                 c.nodes * c.gpus_per_node * c.model.slot_kw_per_gpu
                 for c in cohorts
@@ -299,6 +320,13 @@ class _Reader:
                     "needs one of `trace` and `generate`",
                     "Name a trace file or sample, or generate jobs.",
                 )
+            if w.format not in ("auto", *READERS):
+                remedy = f"{safeyaml.suggest(w.format, READERS)}Formats are: auto, {', '.join(READERS)}."
+                self.fault((*loc, "format"), f"no format {w.format!r}", remedy)
+            if w.generate is not None and w.generate.family not in FAMILIES:
+                known = ", ".join(FAMILIES)
+                remedy = f"{safeyaml.suggest(w.generate.family, FAMILIES)}Families are: {known}."
+                self.fault((*loc, "generate", "family"), f"no family {w.generate.family!r}", remedy)
             if w.generate is not None and w.columns is not None:
                 self.fault((*loc, "columns"), "a generated workload has no columns to map", "Leave it out.")
             if w.tenant is not None and w.tenants is not None:
@@ -354,6 +382,12 @@ def _names(elements: object) -> list[str]:
     ]
 
 
+def _loc(fault: Any) -> Loc:
+    """Where a pydantic error belongs: errors of the branches of ``str | float`` are one."""
+    loc: Loc = tuple(fault["loc"])
+    return loc[:-1] if loc[-1] in ("str", "float") and fault["type"].endswith("_type") else loc
+
+
 def _explain(fault: Any) -> tuple[str, str]:
     """Message and remedy of one pydantic error."""
     kind, context = fault["type"], fault.get("ctx", {})
@@ -369,6 +403,12 @@ def _explain(fault: Any) -> tuple[str, str]:
             return "missing", "Give it a value; `fleetsim scenario schema` lists every key."
         case "value_error":
             return str(context["error"]), ""
+        case "too_short":
+            return "needs at least 1 item, not []", ""
+        case "model_type":
+            return f"a mapping of keys is needed, not {shown}", "Write {name: ..., ...}."
+        case "string_type" | "float_type" if _loc(fault) != tuple(fault["loc"]):
+            return f"a number or a text with units is needed, not {shown}", "For example: 90d, 36h, 1y6mo."
         case "string_pattern_mismatch":
             return f"{shown} is not a name", "Use letters, digits, '-', '_' and '.', 63 at most."
         case _:

@@ -29,21 +29,26 @@ CLASS_ACTIVITY: dict[str, tuple[float, float, float]] = {
 }
 
 
-def _duration(value: str | float) -> str | float:
-    units.duration_s(value)
+#: No duration of a scenario is longer.
+MAX_SPAN_Y = 1000
+
+
+def _within_reason(value: str | float, span_s: float) -> str | float:
+    if abs(span_s) > MAX_SPAN_Y * units.YEAR_S:
+        raise ValueError(f"{value!r} is more than {MAX_SPAN_Y} years")
     return value
 
 
 def _positive(value: str | float) -> str | float:
-    if units.duration_s(value) <= 0:
+    if (span_s := units.duration_s(value)) <= 0:
         raise ValueError(f"{value!r} must be longer than zero")
-    return value
+    return _within_reason(value, span_s)
 
 
 def _not_negative(value: str | float) -> str | float:
-    if units.duration_s(value) < 0:
+    if (span_s := units.duration_s(value)) < 0:
         raise ValueError(f"{value!r} must not be negative")
-    return value
+    return _within_reason(value, span_s)
 
 
 def _instant(value: str) -> str:
@@ -52,8 +57,7 @@ def _instant(value: str) -> str:
 
 
 def _when(value: str | float) -> str | float:
-    units.since(units.instant("2000-01-01"), value)
-    return value
+    return _within_reason(value, units.since(units.instant("2000-01-01"), value))
 
 
 def _horizon(value: str | float) -> str | float:
@@ -165,7 +169,7 @@ class WorkloadSpec(Spec):
         None, description="Class of all its jobs. Default: what the trace says of each, else training."
     )
     reference_gpu: str = Field(description="The GPU model on which the durations were measured.")
-    tenant: str | None = Field(
+    tenant: Name | None = Field(
         None, description="One tenant for all jobs. Default: the tenants of the trace."
     )
     tenants: dict[str, list[str]] | None = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,9 @@ DEFAULT_CLASS = "training"
 #: Refused above this: a slip of the pen in a load or a growth rate.
 MAX_JOBS = 100_000_000
 
+#: Refused above this too: a window of seconds that repeats for years.
+MAX_PASSES = 50_000
+
 
 @dataclass(frozen=True)
 class Source:
@@ -61,11 +64,20 @@ def load_jobs(scenario: Scenario, traces: Mapping[str, Trace] | None = None) -> 
             given = (traces or {}).get(workload.name)
             trace = given if given is not None else _open(scenario, workload, place)
             source = Source(workload.name, _facts(trace), dict(trace.rejected))
+            names = {c: _names(trace, c) for c in ("tenant", "status")}
+            _check_selection(workload, names, place)
             frame, length_s = _select(trace, workload, source.left_out)
-            frame = _tenants(frame, workload, scenario, place)
+            frame = _tenants(frame, workload, scenario, names["tenant"], place)
             frame = _place_in_time(frame, length_s, workload, scenario, place, source.left_out)
-        except (InputError, TraceError) as error:
+        except InputError as error:
             problems += error.problems
+            continue
+        except TraceError as error:  # names its file, if it got as far as that
+            name = workload.trace or "generate"
+            problems += [
+                p if Path(name).name in p.place else replace(p, place=f"{place} {p.place}")
+                for p in error.problems
+            ]
             continue
         sources.append(source)
         parts.append(frame.with_columns(source=pl.lit(i, pl.Int32)))
@@ -99,8 +111,12 @@ def _locate(scenario: Scenario, name: str, place: str) -> Path:
 
     roots = ", ".join(map(str, scenario.roots)) or "none"
     for root in scenario.roots:
-        path = (root / name).resolve()
-        if any(path.is_relative_to(allowed) for allowed in scenario.roots) and path.exists():
+        try:
+            path = (root / name).resolve()
+            found = path.exists()
+        except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a null byte
+            continue
+        if found and any(path.is_relative_to(allowed) for allowed in scenario.roots):
             return path
     remedy = (
         f"{suggest(name, SAMPLES)}A trace lies beside its scenario or in a folder given with --traces "
@@ -177,8 +193,37 @@ def _select(trace: Trace, workload: WorkloadSpec, left_out: dict[str, int]) -> t
     return jobs, length_s
 
 
-def _tenants(frame: pl.DataFrame, workload: WorkloadSpec, scenario: Scenario, place: str) -> pl.DataFrame:
-    """Give each job its tenant of the scenario."""
+def _names(trace: Trace, column: str) -> list[str]:
+    """The distinct texts of a column of a trace, sorted."""
+    return sorted(name for name in trace.jobs[column].unique().to_pylist() if name is not None)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names for a message: ten at most."""
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _check_selection(workload: WorkloadSpec, names: Mapping[str, list[str]], place: str) -> None:
+    """Refuse to select what the trace does not have: it would leave jobs out without a word."""
+    wanted = (("tenant", workload.select.tenants), ("status", workload.select.statuses))
+    problems = [
+        Problem(
+            f"{place}.select",
+            f"the trace has no {column} {name!r}",
+            f"{suggest(name, names[column])}It has: {_some(names[column])}.",
+        )
+        for column, chosen in wanted
+        for name in chosen or ()
+        if name not in names[column]
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def _tenants(
+    frame: pl.DataFrame, workload: WorkloadSpec, scenario: Scenario, known: list[str], place: str
+) -> pl.DataFrame:
+    """Give each job its tenant of the scenario; *known* are those of the whole trace."""
     import polars as pl
 
     if workload.tenant is not None:
@@ -188,7 +233,7 @@ def _tenants(frame: pl.DataFrame, workload: WorkloadSpec, scenario: Scenario, pl
     if workload.tenants is None:
         strange = [name for name in found if declared and name not in declared]
         if strange:
-            shown = ", ".join(strange[:10]) + (f" and {len(strange) - 10} more" if len(strange) > 10 else "")
+            shown = _some(strange)
             remedy = "Declare them under `tenants`, or map them with the workload's `tenant` or `tenants`."
             raise InputError(
                 [Problem(f"{place}.tenants", f"the trace has tenants the scenario lacks: {shown}", remedy)]
@@ -200,14 +245,14 @@ def _tenants(frame: pl.DataFrame, workload: WorkloadSpec, scenario: Scenario, pl
         Problem(
             f"{place}.tenants",
             f"the trace has no tenant {name!r}",
-            f"{suggest(name, found)}It has: {', '.join(found)}.",
+            f"{suggest(name, known)}It has: {_some(known)}.",
         )
         for name in goes_to
-        if name not in found
+        if name not in known
     ]
     if rest is None and (lost := [name for name in found if name not in goes_to]):
         remedy = "Name them, or send all the rest to one tenant with '*'."
-        problems.append(Problem(f"{place}.tenants", f"no tenant for {', '.join(lost)}", remedy))
+        problems.append(Problem(f"{place}.tenants", f"no tenant for {_some(lost)}", remedy))
     if problems:
         raise InputError(problems)
     tenant = pl.col("tenant").cast(pl.String).replace_strict(goes_to, default=rest, return_dtype=pl.String)
@@ -239,14 +284,20 @@ def _place_in_time(
 
     frame = frame.with_columns(pl.col("submit_s") * workload.time_scale)
     passes: list[pl.DataFrame] = []
-    offset_s, jobs = starts_s, 0
+    offset_s, jobs = starts_s, 0.0
+    if last_s < inf and (last_s - starts_s) / every_s > MAX_PASSES:
+        message = f"repeated every {units.human(every_s)}, more than {MAX_PASSES:,} times"
+        raise InputError([Problem(f"{place}.repeat.every", message, "Repeat a longer window.")])
     while frame.height and (not passes or offset_s < last_s):
-        load = workload.load * (1 + growth) ** ((offset_s - starts_s) / units.YEAR_S)
-        passes.append(_one_pass(frame, len(passes), offset_s, load, (scenario.spec.seed, workload.name)))
-        jobs += passes[-1].height
+        try:
+            load = workload.load * (1 + growth) ** ((offset_s - starts_s) / units.YEAR_S)
+        except OverflowError:
+            load = inf
+        jobs += frame.height * load
         if jobs > MAX_JOBS:
             message = f"load, repetition and growth make more than {MAX_JOBS:,} jobs"
             raise InputError([Problem(place, message, "Lower one of them.")])
+        passes.append(_one_pass(frame, len(passes), offset_s, load, (scenario.spec.seed, workload.name)))
         offset_s += every_s
     whole = pl.concat(passes) if passes else frame
     if not whole["submit_s"].is_sorted():
@@ -265,8 +316,6 @@ def _one_pass(
 
     seed, name = cause
     copies = _copies(stream(seed, "load", name, number), frame.height, load)
-    if int(copies.sum()) > MAX_JOBS:
-        return frame.clear(MAX_JOBS + 1)  # the caller refuses it; do not make it
     row = np.repeat(np.arange(frame.height), copies)
     copy = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
     jobs = frame if len(row) == frame.height and not copy.any() else frame[row]

@@ -116,9 +116,7 @@ def read(path: Path) -> History:
     return History(tables, json.loads((path / "manifest.json").read_text("utf-8")))
 
 
-def text(
-    cohorts: Sequence[Mapping[str, Any]], workloads: Sequence[Mapping[str, Any]], **more: Any
-) -> str:
+def text(cohorts: Sequence[Mapping[str, Any]], workloads: Sequence[Mapping[str, Any]], **more: Any) -> str:
     """The text of a scenario; *more* are its other keys. JSON is YAML."""
     whole = {"name": "test", "start": "2026-01-01", "horizon": "drain", **more}
     return json.dumps({**whole, "cohorts": list(cohorts), "workloads": list(workloads)})

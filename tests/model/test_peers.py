@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-
 from model.support import Job, cohort, simulate
 
 QUEUES = {"fifo": "fifo", "fjf": "fifo_skip"}
@@ -28,9 +27,7 @@ def test_tiresias_starts_and_ends_every_job_at_the_same_second(
     """Strict FIFO and skip-ahead, counting GPUs or first fit on whole nodes: 60 jobs, exactly."""
     case = cases / "tiresias-60job"
     given = rows(case / "trace_60_job.csv")
-    jobs = [
-        Job(float(r["submit_time"]), float(r["duration"]), int(r["num_gpu"]), r["job_id"]) for r in given
-    ]
+    jobs = [Job(float(r["submit_time"]), float(r["duration"]), int(r["num_gpu"]), r["job_id"]) for r in given]
     nodes, gpus = map(int, cluster.split("x"))
     run = simulate(
         jobs,

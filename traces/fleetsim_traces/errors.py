@@ -22,8 +22,14 @@ class Problem:
     remedy: str = ""
 
     def __str__(self) -> str:
-        tail = f" {self.remedy}" if self.remedy else ""
-        return f"{self.place}: {self.message}.{tail}"
+        """One line, however long or strange the input: control characters are written out."""
+        tail = f" {_tidy(self.remedy, 400)}" if self.remedy else ""
+        return f"{_tidy(self.place, 160)}: {_tidy(self.message, 240)}.{tail}"
+
+
+def _tidy(text: str, most: int) -> str:
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: 4 * most])
+    return text if len(text) <= most else f"{text[: most - 60]} ... {text[-55:]}"
 
 
 class TraceError(ValueError):
