@@ -101,13 +101,13 @@ def human(seconds: float) -> str:
     """
     if seconds < 0:
         return "-" + human(-seconds)
+    seconds = round(seconds, 6)  # 6479.9999999 s is 1 h 48 min
     if seconds < MINUTE_S:
         return f"{seconds:.3g} s" if seconds >= 10 or seconds == int(seconds) else f"{seconds:.1f} s"
     scale = (("y", YEAR_S), ("d", DAY_S), ("h", HOUR_S), ("min", MINUTE_S), ("s", 1.0))
     for (big, big_s), (small, small_s) in pairwise(scale):
-        if seconds >= big_s:
-            whole = int(seconds // big_s)
-            rest = int((seconds - whole * big_s) // small_s)
+        whole, rest = divmod(int(seconds // small_s), round(big_s / small_s))
+        if whole:
             return f"{whole} {big} {rest} {small}" if rest else f"{whole} {big}"
     raise AssertionError(seconds)  # unreachable: a minute or more has matched
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -17,33 +18,58 @@ from fleetsim import units
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from rich.console import RenderableType
-
     from fleetsim.experiment import Progress
     from fleetsim.scenario import Scenario
 
 PIPE_COLUMNS = 140  # of a pipe or file, where nothing need be cut
+NAME_WIDTH = 20  # of a name in a table
 PROGRESS_AFTER_S = 1.0
 LINE_EVERY_S = 5.0  # of progress where stderr is not a terminal
 
 
 def stdout() -> Console:
     """A console on stdout: colours on a terminal, plain and uncut in a pipe."""
+    if sys.stdout is None:  # closed
+        return Console(file=io.StringIO())
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
     return Console(width=width, highlight=False, markup=False)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int = 1) -> RenderableType:
-    """A table whose first *left* columns are text and whose others are numbers."""
+def writes_utf8() -> bool:
+    """Whether stdout can show box drawing characters."""
+    return "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
+
+
+def print_table(
+    console: Console, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int = 1
+) -> None:
+    """Print a table whose first *left* columns are text and whose others are numbers."""
     from rich import box
     from rich.table import Table
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", collapse_padding=True)
     for i, name in enumerate(columns):
         made.add_column(name, justify="left" if i < left else "right", no_wrap=True)
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
-    return made
+        made.add_row(*(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row))
+    if console.is_terminal:
+        console.print(made)
+        return
+    with console.capture() as captured:
+        console.print(made)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    console.print("\n".join(lines), soft_wrap=True)
+
+
+def plain(text: str, most: int = NAME_WIDTH) -> str:
+    """A name for people: control characters written out, the middle of a long one left out.
+
+    >>> plain("a\\x1b[31mb"), plain("x" * 50, 9)
+    ('a\\\\x1b[31mb', 'xxxx…xxxx')
+    """
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: 4 * most])
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def bar(share: float | None, width: int = 12) -> Text:
@@ -69,7 +95,8 @@ def percent(share: float | None) -> str:
 class Meter:
     """Progress of a run on stderr once it has taken a second: a line that moves, or a line now and then."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._start = scenario.start
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, transient=True, auto_refresh=False)
@@ -87,7 +114,7 @@ class Meter:
         """Show *seen*, unless something was shown a moment ago."""
         now = time.monotonic()
         pause = 0.1 if self._console.is_terminal else LINE_EVERY_S
-        if now - self._began < PROGRESS_AFTER_S or now - self._shown < pause:
+        if self._quiet or now - self._began < PROGRESS_AFTER_S or now - self._shown < pause:
             return
         self._shown = now
         spent_s = now - self._began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -80,6 +81,14 @@ for _command in (run, show, query, metrics, scenario, trace, gpu):
 
 
 def main() -> None:
-    """Entry point of the console script. A request to terminate cleans up as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    cli(prog_name="fleetsim")
+    """Entry point of the console script. Being told to end cleans up as Ctrl-C does."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:  # nohup?
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a bar that the locale cannot write is no reason to fail
+    try:
+        cli(prog_name="fleetsim")
+    except OSError as error:  # even --help can meet a full disk
+        sys.exit(f"Error: {error.strerror or error}")

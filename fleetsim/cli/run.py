@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import click
@@ -40,6 +41,7 @@ def run(
     from fleetsim import scenario as scenarios
     from fleetsim.cli.console import Meter, stdout
     from fleetsim.cli.show import headline
+    from fleetsim.errors import FleetsimError
     from fleetsim.runfolder import check_target
     from fleetsim.summary import summarise
 
@@ -47,11 +49,13 @@ def run(
     if seed is not None:
         overrides = (*overrides, f"seed={seed}")
     parsed = scenarios.read(scenario, overrides, roots)
+    with Meter(parsed, quiet) as meter:
+        try:
+            made = experiment.run(parsed, output, force=force, progress=meter)
+        except OSError as error:
+            raise FleetsimError(f"{output} could not be written: {error.strerror or error}") from error
     if quiet:
-        experiment.run(parsed, output, force=force)
         return
-    with Meter(parsed) as meter:
-        made = experiment.run(parsed, output, force=force, progress=meter)
     summary = summarise(made)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
@@ -86,11 +90,16 @@ def query(run_folder: Path, sql: str, form: str) -> None:
       fleetsim query runs/first "SELECT * FROM jobs ORDER BY wait_s DESC LIMIT 10" --format csv
     """
     import polars as pl
+    import polars.selectors as cs
 
+    from fleetsim.cli.console import plain, writes_utf8
     from fleetsim.errors import InputError, Problem
     from fleetsim.runfolder import open_run
     from fleetsim.schema import TABLES
 
+    if _reads_files(sql):
+        remedy = f"Ask the tables of the run: {', '.join(TABLES)}."
+        raise InputError([Problem("SQL", "reads files of its own", remedy)])
     run = open_run(run_folder)
     tables = {name: run.scan(name).with_columns(pl.col(pl.Categorical).cast(pl.String)) for name in TABLES}
     try:
@@ -99,10 +108,13 @@ def query(run_folder: Path, sql: str, form: str) -> None:
         remedy = f"Tables: {', '.join(TABLES)}. Columns of one: SELECT * FROM jobs LIMIT 1"
         raise InputError([Problem("SQL", str(error).splitlines()[0], remedy)]) from None
     if form == "csv":
-        click.echo(frame.write_csv(), nl=False)
+        click.echo(frame.write_csv(), nl=False, color=True)  # as it is: for a program
     elif form == "json":
-        click.echo(json.dumps(frame.to_dicts(), indent=2, default=str))
+        numbers = cs.float()
+        finite = frame.with_columns(pl.when(numbers.is_finite()).then(numbers))  # JSON knows no other
+        click.echo(json.dumps(finite.to_dicts(), indent=2, default=str, allow_nan=False))
     else:
+        frame = frame.with_columns(cs.string().map_elements(lambda text: plain(text, 80), pl.String))
         with pl.Config(
             tbl_rows=-1,
             tbl_cols=-1,
@@ -110,6 +122,12 @@ def query(run_folder: Path, sql: str, form: str) -> None:
             tbl_hide_dataframe_shape=True,
             tbl_hide_column_data_types=True,
             fmt_str_lengths=80,
+            tbl_formatting="UTF8_FULL_CONDENSED" if writes_utf8() else "ASCII_FULL_CONDENSED",
             thousands_separator=",",
         ):
             click.echo(str(frame))
+
+
+def _reads_files(sql: str) -> bool:
+    """Whether *sql* names one of the functions that read files, even where it only seems to call it."""
+    return re.search(r"\bread_(csv|parquet|ipc|n?d?json|avro|delta|database|excel)", sql, re.I) is not None

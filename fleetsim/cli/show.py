@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MOST_TENANTS = 12
+WIDE = 96  # columns that a table with bars needs
 
 
 @click.command()
@@ -46,14 +47,14 @@ def show(run_folder: Path, as_json: bool) -> None:
 
 def headline(console: Console, summary: Mapping[str, Any]) -> None:
     """The run in a dozen lines: what it was, the utilisation chain, energy and jobs."""
-    from fleetsim.cli.console import bar, percent
+    from fleetsim.cli.console import bar, percent, plain
     from fleetsim.summary import span
     from fleetsim.units import streamline
 
     fleet, jobs, scheduler = summary["fleet"], summary["jobs"], summary["scheduler"]
-    console.print(f"{summary['name']}, {span(summary)}", style="bold", soft_wrap=True)
+    console.print(f"{plain(summary['name'])}, {span(summary)}", style="bold", soft_wrap=True)
     if summary["question"]:
-        console.print(summary["question"], style="italic")
+        console.print(plain(summary["question"], 400), style="italic", soft_wrap=True)
     policy = f"queue {scheduler['queue']}, placement {scheduler['placement']}, prefer {scheduler['prefer']}"
     console.print(f"{policy}, seed {summary['seed']}", style="dim")
     if summary["generated"]:
@@ -76,22 +77,24 @@ def headline(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(f"  rejected: {number:,} {reason}", style="yellow")
     for workload, reasons in summary["left_out"].items():
         what = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
-        console.print(f"  {workload}: left out {what}", style="dim")
+        console.print(f"  {plain(workload)}: left out {what}", style="dim")
     console.print()
 
 
 def _by_age(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    from fleetsim.cli.console import bar, percent, table
+    from fleetsim.cli.console import bar, percent, print_table
     from fleetsim.summary import age_band
     from fleetsim.units import streamline
 
     console.print("Utilisation by generation and age", style="bold")
-    heads = ["generation", "age", "", "allocated", "productive", "idle, queued", "GPU h", "MWh"]
+    wide = console.width >= WIDE
+    figures = ["allocated", "productive", "idle, queued", "GPU h", "MWh"]
+    heads = ["generation", "age", *([""] if wide else []), *figures]
     cells = [
         [
             r["generation"],
             age_band(r["age_band"]),
-            bar(r["allocation"], 10),
+            *([bar(r["allocation"], 10)] if wide else []),
             percent(r["allocation"]),
             percent(r["time_effective"]),
             percent(r["idle_queue"]),
@@ -100,13 +103,13 @@ def _by_age(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
         ]
         for r in rows
     ]
-    console.print(table(heads, cells, left=3))
+    print_table(console, heads, cells, left=3 if wide else 2)
 
 
 def _who_used_what(
     console: Console, tenants: Sequence[Mapping[str, Any]], used: Sequence[Mapping[str, Any]]
 ) -> None:
-    from fleetsim.cli.console import percent, table
+    from fleetsim.cli.console import percent, print_table
     from fleetsim.units import streamline
 
     generations = list(dict.fromkeys(r["generation"] for r in used))
@@ -123,14 +126,14 @@ def _who_used_what(
         for r in tenants[:MOST_TENANTS]
     ]
     heads = ["tenant", "GPU h", "of all", *(f"on {g}" for g in generations), "MWh"]
-    console.print(table(heads, cells))
+    print_table(console, heads, cells)
     if len(tenants) > MOST_TENANTS:
         rest = f"and {len(tenants) - MOST_TENANTS} smaller tenants, all in --json"
         console.print(f" {rest}\n", style="dim")
 
 
 def _classes(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    from fleetsim.cli.console import percent, table
+    from fleetsim.cli.console import percent, print_table
     from fleetsim.units import streamline
 
     console.print("Workload classes", style="bold")
@@ -144,21 +147,24 @@ def _classes(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
         ]
         for r in rows
     ]
-    console.print(table(["class", "GPU h", "of all", "productive GPU h", "MWh"], cells))
+    print_table(console, ["class", "GPU h", "of all", "productive GPU h", "MWh"], cells)
 
 
 def _waits(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    from fleetsim.cli.console import percent, table
+    from fleetsim.cli.console import percent, print_table
     from fleetsim.units import human
 
+    columns = {"mean": "mean_s", "p50": "p50_s", "p95": "p95_s", "p99": "p99_s", "longest": "max_s"}
+    if console.width < WIDE:
+        del columns["p99"]
     console.print("Queue waits of the jobs that started, by GPUs of the job", style="bold")
     cells = [
         [
             "all" if r["gpus"] is None else str(r["gpus"]),
             f"{r['jobs']:,}",
             percent(r["share_waiting"]),
-            *(human(r[k]) for k in ("mean_s", "p50_s", "p95_s", "p99_s", "max_s")),
+            *(human(r[k]) for k in columns.values()),
         ]
         for r in rows
     ]
-    console.print(table(["GPUs", "jobs", "waited", "mean", "p50", "p95", "p99", "longest"], cells))
+    print_table(console, ["GPUs", "jobs", "waited", *columns], cells)

@@ -127,6 +127,14 @@ def test_every_placement_is_compared() -> None:
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
+@settings(deadline=None, max_examples=200)
+@given(free=st.lists(st.sampled_from([0, 1, 2, 3, 4, 4]), min_size=1, max_size=8), gpus=st.integers(1, 16))
+def test_any_state_of_a_pool_against_a_scan(placement: str, free: list[int], gpus: int) -> None:
+    """Nodes of four, however full, and gangs up to four of them."""
+    assert pieces(PLACEMENTS[placement](pool_of(free, 4), gpus), gpus) == SCANS[placement](free, 4, gpus)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
 @settings(deadline=None)
 @given(data=st.data())
 def test_buckets_choose_what_a_scan_of_all_nodes_would(placement: str, data: st.DataObject) -> None:
