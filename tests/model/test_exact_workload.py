@@ -244,7 +244,7 @@ WINDOWS = st.fixed_dictionaries(
     {"start": st.sampled_from([0, 50, 4000])},
     optional={"end": st.sampled_from([4100, 90_000]), "warm_start": st.booleans()},
 )
-SELECTIONS = st.sampled_from([{"min_gpus": 2}, {"max_gpus": 2}, {"tenants": ["a"]}, {"tenants": ["nobody"]}])
+SELECTIONS = st.sampled_from([{"min_gpus": 2}, {"max_gpus": 2}, {"tenants": ["a"]}, {"statuses": None}])
 
 
 @settings(deadline=None, max_examples=60)
