@@ -113,7 +113,8 @@ class Replay:
     def close(self, end_s: float) -> None:
         """End the history at *end_s*: report the attempts that are still running, in order of jobs."""
         for job in sorted(job for _, job in self._ends):
-            self._observer.cut_off(job, end_s)
+            self._attempts.end_s[job] = end_s
+            self._observer.cut_off(job)
 
     def _wake(self, at_s: float) -> None:
         callbacks = self.clock.moment(at_s, ARRIVAL).callbacks

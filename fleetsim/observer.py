@@ -18,7 +18,7 @@ class Attempts:
     """
 
     start_s: array[float]
-    end_s: array[float]  # once completed
+    end_s: array[float]  # once completed or cut off
     node: array[int]
     gangs: list[tuple[int, ...]]
 
@@ -34,8 +34,8 @@ class Observer:
     def completed(self, job: int, /) -> None:
         """*job* has run to its end and gave its GPUs back: see :class:`Attempts`."""
 
-    def cut_off(self, job: int, end_s: float, /) -> None:
-        """The run ended at *end_s* while *job* was running."""
+    def cut_off(self, job: int, /) -> None:
+        """The run ended while *job* was running."""
 
     def node_changed(self, now_s: float, node: int, state: str, cause: str) -> None:
         """*node* entered *state*, one of ``schema.NODE_STATES``, because of *cause*."""

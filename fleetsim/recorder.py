@@ -100,8 +100,7 @@ class Recorder(Observer):
     def event(self, now_s: float, kind: str, subject: str, detail: str) -> None:
         self._events.append((now_s, kind, subject, detail))
 
-    def cut_off(self, job: int, end_s: float, /) -> None:
-        self._attempts.end_s[job] = end_s
+    def cut_off(self, job: int, /) -> None:
         self._cut_off.append(job)
 
     def gather(self) -> None:

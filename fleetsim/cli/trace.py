@@ -1,90 +1,94 @@
-"""``fleetsim trace``: look at a workload, make a look-alike, list what can be read."""
+"""``fleetsim trace``: look at workloads, check them, turn them into tables, make look-alikes."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from fleetsim_traces.table import Trace
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MOST_COUNTS = 12  # more GPU counts than this are shown in powers of two
+from fleetsim.cli.trace_input import (
+    find_input,
+    meter,
+    patience,
+    reading,
+    to_table,
+    with_bad_rows,
+    with_json,
+    with_zone,
+)
 
 
 @click.group()
 def trace() -> None:
-    """Look at workloads, make look-alikes, list what can be read."""
+    """Look at workloads, check and convert them, make look-alikes."""
 
 
 @trace.command("list")
-def list_() -> None:
-    """List the formats that can be read and the bundled samples.
+@with_json
+def list_(as_json: bool) -> None:
+    """List formats, families and bundled samples.
 
     \b
     Example:
       fleetsim trace list
+      fleetsim trace list --json
     """
+    from fleetsim_traces.generate import FAMILIES
     from fleetsim_traces.reading import READERS
+    from fleetsim_traces.request_reading import REQUEST_READERS
     from fleetsim_traces.samples import SAMPLES
 
-    known = {name: reader.about for name, reader in READERS.items()}
-    width = max(map(len, [*known, *SAMPLES]))
-    for title, rows in (("Formats", known), ("Bundled samples", SAMPLES)):
+    known: dict[str, dict[str, str]] = {
+        "jobs": {name: reader.about for name, reader in READERS.items()},
+        "requests": {name: reader.about for name, reader in REQUEST_READERS.items()},
+        "samples": dict(SAMPLES),
+    }
+    if as_json:
+        click.echo(json.dumps({**known, "families": FAMILIES}, indent=2))
+        return
+    width = max(len(name) for rows in known.values() for name in rows)
+    titles = {"jobs": "Job logs", "requests": "Request logs", "samples": "Bundled samples"}
+    for key, title in titles.items():
         click.secho(title, bold=True)
-        for name, about in rows.items():
+        for name, about in known[key].items():
             click.echo(f"  {name:<{width}}  {about}")
+    click.secho("Families to generate", bold=True)
+    click.echo(f"  {', '.join(FAMILIES)}")
 
 
 @trace.command()
 @click.argument("file")
-@click.option(
-    "--format", "form", default="auto", metavar="NAME", help="Format, if not to be told from content."
-)
-@click.option(
-    "--columns",
-    type=click.Path(path_type=Path),
-    metavar="MAPPING.yaml",
-    help="Which column is what (generic).",
-)
-@click.option(
-    "--bad-rows",
-    type=click.Choice(["refuse", "drop"]),
-    default="refuse",
-    show_default=True,
-    help="What to do with rows at fault.",
-)
-@click.option("--zone", default="UTC", show_default=True, help="Time zone of hours and weekdays.")
-@click.option("--json", "as_json", is_flag=True, help="Print the profile as JSON.")
+@reading
+@with_bad_rows
+@with_zone
+@with_json
 def info(file: str, form: str, columns: Path | None, bad_rows: str, zone: str, as_json: bool) -> None:
-    """Describe a workload: GPU-hours, job sizes, run times, arrivals, tenants.
+    """Describe a workload: sizes, times, who and when.
 
-    FILE is a log or a job table, plain or gzip, or the name of a bundled sample.
+    Of jobs it shows GPUs, GPU-hours and tenants; of requests rates, tokens, bursts and shared prefixes.
+    FILE is a log, a job or request table, plain or packed, or the name of a bundled sample.
 
     \b
     Example:
       fleetsim trace info philly-like-10k
       fleetsim trace info NASA-iPSC-1993-3.1-cln.swf.gz --zone America/Los_Angeles
+      fleetsim trace info AzureLLMInferenceTrace_conv.csv --json
       fleetsim trace info jobs.csv --columns mapping.yaml --bad-rows drop
     """
-    from fleetsim_traces.mapping import load_columns
+    from fleetsim.cli.trace_show import show_jobs, show_requests
     from fleetsim_traces.profile import profile
-    from fleetsim_traces.reading import read_trace
+    from fleetsim_traces.request_profile import request_profile
+    from fleetsim_traces.requests import RequestTrace
 
-    mapping = load_columns(columns) if columns else None
-    with _patience(f"Reading {file}"):
-        found = read_trace(_locate(file), form, columns=mapping, bad_rows=bad_rows)
-        facts = profile(found, zone=zone)
+    with patience(f"Reading {file}"):
+        found = find_input(file, form, columns).read(bad_rows)
+        if isinstance(found, RequestTrace):
+            facts, show = request_profile(found, zone=zone), show_requests
+        else:
+            facts, show = profile(found, zone=zone), show_jobs
     if as_json:
         click.echo(json.dumps(facts, indent=2, allow_nan=False))
         return
@@ -92,42 +96,272 @@ def info(file: str, form: str, columns: Path | None, bad_rows: str, zone: str, a
 
     console = Console(highlight=False)
     if console.is_terminal:
-        _show(console, found, facts)
+        show(console, facts, found.samples)
         return
     with console.capture() as page:
-        _show(console, found, facts)
+        show(console, facts, found.samples)
     for line in page.get().splitlines():  # without the blanks that fill a table's cells
         click.echo(line.rstrip())
 
 
 @trace.command()
-@click.option("--family", default="philly", show_default=True, help="What to imitate.")
-@click.option("--jobs", type=int, default=10_000, show_default=True, help="How many.")
+@click.argument("file")
+@to_table
+@reading
+@with_bad_rows
+def convert(file: str, output: Path, form: str, columns: Path | None, bad_rows: str) -> None:
+    """Write a log of any known format as a table in Parquet.
+
+    Jobs and requests have a table each. A CSV with a column mapping, and request logs, are read in pieces:
+    ten million rows need less than 1 GiB of memory. Other formats are read whole and may unpack to 4 GiB of
+    text. The output appears whole or not at all.
+
+    \b
+    Example:
+      fleetsim trace convert jobs.csv.gz --columns mapping.yaml -o jobs.parquet
+      fleetsim trace convert AzureLLMInferenceTrace_conv_1week.csv -o azure.parquet
+    """
+    from fleetsim.cli.trace_show import size
+    from fleetsim_traces.convert import convert as run
+
+    with meter(f"Converting {file}") as progress:
+        done = run(find_input(file, form, columns), output, bad_rows=bad_rows, progress=progress)
+    what = "generated " * done.generated + done.kind
+    click.echo(f"Wrote {done.rows:,} {what} to {output} ({size(output)}).")
+    for counts in (done.rejected, done.skipped):
+        for reason, count in counts.items():
+            click.echo(f"  left out {count:,}: {reason}")
+
+
+@trace.command()
+@click.argument("file")
+@reading
+@click.option("--gpus", type=float, help="Capacity to set the load against (jobs).")
+@with_json
+@click.pass_context
+def validate(
+    ctx: click.Context, file: str, form: str, columns: Path | None, gpus: float | None, as_json: bool
+) -> None:
+    """Check a workload for rows at fault and its load.
+
+    Rows at fault are counted by reason, with the first of each, and the load offered is set against --gpus.
+    Exit code 0 where every row can be used, 2 where one cannot.
+
+    \b
+    Example:
+      fleetsim trace validate philly-like-10k --gpus 2500
+      fleetsim trace validate jobs.csv --columns mapping.yaml --json
+    """
+    from fleetsim.cli.trace_show import clean, duration
+    from fleetsim_traces.validate import validate as run
+
+    with meter(f"Checking {file}") as progress:
+        report, problems = run(find_input(file, form, columns), gpus=gpus, progress=progress)
+    faults = sum(report["rejected"].values())
+    if as_json:
+        shown = [{"place": p.place, "message": p.message, "remedy": p.remedy} for p in problems]
+        click.echo(json.dumps({**report, "problems": shown}, indent=2, allow_nan=False))
+        ctx.exit(2 if faults else 0)
+    for problem in problems:
+        click.echo(clean(str(problem)))
+    for reason, count in report["rejected"].items():
+        click.echo(f"{count:>9,} at fault: {reason}")
+    for reason, count in report["skipped"].items():
+        click.echo(f"{count:>9,} left out: {reason}")
+    click.echo(
+        f"{report['rows']:,} of {report['rows_read']:,} rows can be used as {report['kind']} "
+        f"({clean(report['format'])}), over {duration(report['span_s'])}"
+    )
+    if report["mean_gpus"] is not None:
+        load = f"{report['gpu_hours']:,.0f} GPU-hours, {report['mean_gpus']:,.1f} GPUs busy if nothing waits"
+        if report["offered_load"] is not None:
+            load += f": an offered load of {report['offered_load']:.3g} on {gpus:,.0f} GPUs"
+        click.echo(load)
+    elif report["tokens"] is not None:
+        click.echo(f"{report['tokens']:,} tokens of prompts and outputs")
+    for note in report["notes"]:
+        click.echo(f"note: {clean(note)}")
+    ctx.exit(2 if faults else 0)
+
+
+@trace.command()
+@click.argument("file")
+@click.option("-n", "rows", type=int, help="How many rows, each as likely as any other.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same rows.")
+@click.option("--from", "from_", metavar="TIME", help="Instant, or seconds from the epoch, to begin at.")
+@click.option("--to", metavar="TIME", help="Instant or seconds to end before.")
+@to_table
+@reading
+@with_bad_rows
+def sample(
+    file: str,
+    rows: int | None,
+    seed: int,
+    from_: str | None,
+    to: str | None,
+    output: Path,
+    form: str,
+    columns: Path | None,
+    bad_rows: str,
+) -> None:
+    """Write a part of a workload.
+
+    A window of time, rows at random, or rows at random of a window. Random rows thin bursts; a window keeps
+    them.
+
+    \b
+    Example:
+      fleetsim trace sample philly-like-10k -n 1000 --seed 7 -o some.parquet
+      fleetsim trace sample philly-like-10k --from 2024-01-08T00:00Z --to 2024-01-15T00:00Z -o week.parquet
+    """
+    from fleetsim.cli.trace_show import size
+    from fleetsim_traces.requests import RequestTrace, write_requests
+    from fleetsim_traces.sampling import sample_rows, seconds, window
+    from fleetsim_traces.table import write_jobs
+
+    if rows is None and from_ is None and to is None:
+        raise click.UsageError("Say what to take: -n, --from or --to.")
+    with patience(f"Reading {file}"):
+        found = find_input(file, form, columns).read(bad_rows)
+        if from_ is not None or to is not None:
+            low, high = (
+                None if at is None else seconds(found, at, name)
+                for at, name in ((from_, "--from"), (to, "--to"))
+            )
+            found = window(found, low, high)
+        if rows is not None:
+            found = sample_rows(found, rows, seed=seed)
+        if isinstance(found, RequestTrace):
+            write_requests(found, output)
+        else:
+            write_jobs(found, output)
+    kind = "requests" if isinstance(found, RequestTrace) else "jobs"
+    click.echo(f"Wrote {found.rows_read:,} {kind} to {output} ({size(output)}).")
+
+
+@trace.command()
+@click.argument("file")
+@reading
+@with_bad_rows
+@with_zone
+@click.option("--about", help="In a few words, what the family imitates.")
+@click.option("--check", is_flag=True, help="Print how far a look-alike is from the log.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the look-alike that is compared.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Family file (YAML) to write.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def fit(
+    file: str,
+    form: str,
+    columns: Path | None,
+    bad_rows: str,
+    zone: str,
+    about: str | None,
+    check: bool,
+    seed: int,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Derive the parameters of look-alikes from a job log.
+
+    To share a workload without sharing a log: the family file holds counts, shares and quantiles, no job;
+    names are made up. Without -o it is printed.
+
+    \b
+    Example:
+      fleetsim trace fit jobs.csv --columns mapping.yaml --zone Europe/Berlin -o ours.yaml
+      fleetsim trace fit philly-like-10k --check -o family.yaml
+      fleetsim trace generate --family ours.yaml --jobs 100000 -o look-alike.parquet
+    """
+    from fleetsim_traces import quality
+    from fleetsim_traces.fit import fit as run
+    from fleetsim_traces.generate import generate_jobs
+    from fleetsim_traces.parameters import dump
+    from fleetsim_traces.requests import RequestTrace
+    from fleetsim_traces.text import fail
+
+    if (as_json or check) and output is None:
+        raise click.UsageError("With --check, say with -o where the family file goes.")
+    with patience(f"Fitting {file}"):
+        found = find_input(file, form, columns).read(bad_rows)
+        if isinstance(found, RequestTrace):
+            raise fail(file, "requests, and only jobs can be fitted", "Name a job log.")
+        parameters = run(found, about=about, zone=zone)
+        text = dump(parameters)
+        report = None
+        if check or as_json:
+            made = generate_jobs(parameters, jobs=found.jobs.num_rows, seed=seed, **_start(found.epoch))
+            report = quality.check(found, made, zone=zone)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    from fleetsim_traces.atomic import atomic
+
+    with atomic(output) as target:
+        target.write(text.encode())
+    if as_json:
+        click.echo(json.dumps(report, indent=2, allow_nan=False))
+        return
+    if report is not None:
+        click.echo(quality.table(report))
+    click.echo(f"Wrote the parameters of {found.jobs.num_rows:,} jobs to {output}.")
+
+
+@trace.command()
+@click.option(
+    "--family", default="philly", show_default=True, help="What to imitate: a name, or a file of `trace fit`."
+)
+@click.option("--jobs", type=int, help="How many.  [default: 10000]")
+@click.option("--days", type=float, help="How long, instead of how many.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same jobs.")
 @click.option(
     "--start", metavar="INSTANT", help="First instant, with its UTC offset.  [default: 2024-01-01T00:00Z]"
 )
 @click.option("--jobs-per-day", type=float, help="Mean rate.  [default: the family's own]")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Parquet file to write.")
+@click.option("--load", type=float, help="Mean rate that offers this load on --gpus, if nothing waits.")
+@click.option("--gpus", type=float, help="Capacity for --load.")
+@to_table
 def generate(
-    family: str, jobs: int, seed: int, start: str | None, jobs_per_day: float | None, output: Path
+    family: str,
+    jobs: int | None,
+    days: float | None,
+    seed: int,
+    start: str | None,
+    jobs_per_day: float | None,
+    load: float | None,
+    gpus: float | None,
+    output: Path,
 ) -> None:
-    """Make jobs that look like a public log's, and write them as a job table.
+    """Make jobs that look like a log's.
+
+    The log is a public one, or your own described by ``fleetsim trace fit``. The result is a job table.
 
     \b
     Example:
       fleetsim trace generate --family philly --jobs 100000 --seed 7 -o jobs.parquet
-      fleetsim trace info jobs.parquet
+      fleetsim trace generate --family ours.yaml --days 90 --load 0.8 --gpus 512 -o quarter.parquet
     """
-    from fleetsim_traces.generate import START, generate_jobs
+    from fleetsim.cli.trace_show import size
+    from fleetsim_traces.generate import FAMILIES, generate_jobs
     from fleetsim_traces.table import write_jobs
 
-    with _patience(f"Generating {jobs:,} jobs"):
+    source = Path(family) if family not in FAMILIES and Path(family).is_file() else family
+    with patience("Generating jobs"):
         made = generate_jobs(
-            family, jobs=jobs, seed=seed, start=_instant(start) if start else START, jobs_per_day=jobs_per_day
+            source,
+            jobs=jobs,
+            days=days,
+            seed=seed,
+            jobs_per_day=jobs_per_day,
+            load=load,
+            gpus=gpus,
+            **_start(_instant(start) if start else None),
         )
         write_jobs(made, output)
-    click.echo(f"Wrote {jobs:,} generated jobs to {output} ({output.stat().st_size / 1e6:.1f} MB).")
+    click.echo(f"Wrote {made.jobs.num_rows:,} generated jobs to {output} ({size(output)}).")
+
+
+def _start(start: datetime | None) -> dict[str, Any]:
+    return {} if start is None else {"start": start}
 
 
 def _instant(text: str) -> datetime:
@@ -137,206 +371,3 @@ def _instant(text: str) -> datetime:
         raise click.BadParameter(
             f"{text!r} is not an instant such as 2024-01-01T00:00Z", param_hint="--start"
         ) from None
-
-
-def _locate(file: str) -> Path:
-    """A file, else a bundled sample of that name."""
-    from fleetsim_traces.errors import Problem, TraceError
-    from fleetsim_traces.samples import SAMPLES, sample
-
-    if Path(file).exists():
-        return Path(file)
-    if file in SAMPLES:
-        return sample(file)
-    raise TraceError([Problem(file, "no such file", f"Bundled samples: {', '.join(SAMPLES)}.")])
-
-
-@contextmanager
-def _patience(message: str) -> Iterator[None]:
-    """Say on a terminal's stderr what is going on, once it has taken a second."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    status = console.status(escape(message))
-    timer = threading.Timer(1.0, status.start)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()  # else it may start after the stop
-        status.stop()
-
-
-def _show(console: Console, found: Trace, facts: Mapping[str, Any]) -> None:
-    """Print a profile for people."""
-    from rich.padding import Padding
-    from rich.text import Text
-
-    console.print(
-        Text(_clean(Path(facts["source"]).name), style="bold"), Text(f"({_clean(facts['format'])})")
-    )
-    if facts["generated"]:
-        console.print(Text("GENERATED look-alike: no cluster ran these jobs", style="yellow"))
-    console.print()
-    _facts_table(console, facts)
-    _shares(console, "GPUs per job", [{**row, "key": row["gpus"]} for row in facts["gpus"]], buckets=True)
-    _durations(console, facts["duration_s"])
-    _arrivals(console, facts["arrivals"])
-    tenants = facts["tenants"]
-    more = tenants["count"] - len(tenants["top"])
-    _shares(
-        console,
-        "tenant",
-        [{**row, "key": row["tenant"]} for row in tenants["top"]],
-        note=(f"and {more:,} more; " if more else "")
-        + f"Gini {tenants['gini_jobs']:.2f} by jobs, {tenants['gini_gpu_hours']:.2f} by GPU-hours; "
-        f"HHI {tenants['hhi_jobs']:.2f}, {tenants['hhi_gpu_hours']:.2f}",
-    )
-    if any(row["status"] is not None for row in facts["status"]):
-        _shares(console, "status", [{**row, "key": row["status"] or "unknown"} for row in facts["status"]])
-    if facts["rejected"]:
-        console.print(Text("\n Rows left out", style="bold"))
-        for reason, count in facts["rejected"].items():
-            console.print(Text(f" {count:>9,}  {reason}"))
-        for problem in found.samples:
-            console.print(Padding(Text(_clean(str(problem)), style="dim"), (0, 0, 0, 1)))
-    if facts["notes"]:
-        console.print(Text("\n Notes", style="bold"))
-        for note in facts["notes"]:
-            console.print(Padding(Text(_clean(note)), (0, 0, 0, 1)))
-
-
-def _facts_table(console: Console, facts: Mapping[str, Any]) -> None:
-    jobs = f"{facts['jobs']:,}"
-    if facts["rejected"]:
-        jobs += f" of {facts['rows_read']:,} rows"
-    span = _duration(facts["span_s"])
-    if facts["epoch"]:
-        first = datetime.fromisoformat(facts["epoch"]).astimezone(UTC)
-        try:
-            last = f"{first + timedelta(seconds=facts['span_s']):%Y-%m-%d}"
-        except OverflowError:
-            last = "beyond the year 9999"
-        span = f"{first:%Y-%m-%d} to {last} UTC, {span}"
-    hours = f"{_hours(facts['gpu_hours'])} GPU-hours"
-    if facts["mean_gpus"] is not None:
-        hours += f"; {facts['mean_gpus']:,.0f} GPUs busy on average if nothing waited"
-    people = f"{facts['tenants']['count']:,}"
-    if facts["users"]:
-        people += f", with {facts['users']:,} users"
-    table = _table(console, "", "", header=False)
-    for name, value in (("jobs", jobs), ("submitted", span), ("demand", hours), ("tenants", people)):
-        table.add_row(name, value)
-    console.print(table)
-
-
-def _shares(
-    console: Console, title: str, rows: Sequence[Mapping[str, Any]], *, buckets: bool = False, note: str = ""
-) -> None:
-    """Jobs and GPU-hours by something, with a bar for each share."""
-    from rich.text import Text
-
-    if buckets and len(rows) > _MOST_COUNTS:
-        rows = _powers(rows)
-    width = max(6, min(24, (console.width - 60) // 2))
-    table = _table(console, f"<{title}", ">jobs", ">share", "<", ">GPU-hours", ">share", "<")
-    for row in rows:
-        table.add_row(
-            Text(_clean(str(row["key"]), 24)),
-            f"{row['jobs']:,}",
-            _percent(row["jobs_share"]),
-            _bar(console, row["jobs_share"], width),
-            _hours(row["gpu_hours"]),
-            _percent(row["gpu_hours_share"]),
-            _bar(console, row["gpu_hours_share"], width),
-        )
-    console.print()
-    console.print(table)
-    if note:
-        console.print(Text(f" {note}", style="dim"))
-
-
-def _powers(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """GPU counts put together up to each power of two."""
-    found: dict[int, dict[str, Any]] = {}
-    for row in rows:
-        top = 1 << (row["key"] - 1).bit_length()
-        label = str(top) if top <= 2 else f"{top // 2 + 1}-{top}"
-        into = found.setdefault(top, {"key": label})
-        for name in ("jobs", "jobs_share", "gpu_hours", "gpu_hours_share"):
-            into[name] = into.get(name, 0) + row[name]
-    return list(found.values())
-
-
-def _durations(console: Console, facts: Mapping[str, Any]) -> None:
-    table = _table(console, "<run time", *(f">{name}" for name in facts["by_jobs"]))
-    for label, key in (("of jobs", "by_jobs"), ("of GPU time", "by_gpu_time")):
-        table.add_row(label, *(_duration(value) for value in facts[key].values()))
-    console.print()
-    console.print(table)
-
-
-def _arrivals(console: Console, facts: Mapping[str, Any]) -> None:
-    from rich.text import Text
-
-    hours, days = facts["by_hour"], facts["by_weekday"]
-    where = f"hour, {facts['zone']}" if facts["zone"] else "hour from the start (no date known)"
-    levels = "▁▂▃▄▅▆▇█" if _is_unicode(console) else "_.:-=+*#"
-    bars = "".join((levels[min(7, int(8 * n / max(hours)))] if n else " ") * 2 + " " for n in hours)
-    console.print(Text(f"\n arrivals by {where}", style="bold"))
-    console.print(
-        Text(f" {bars}"), Text(" " + "".join(f"{h:<6}" for h in range(0, 24, 2)), style="dim"), sep="\n"
-    )
-    if days:
-        total = sum(days)
-        line = "  ".join(f"{day} {n / total:.1%}" for day, n in zip(_DAYS, days, strict=True))
-        console.print(Text(f" {line}"))
-
-
-def _table(console: Console, *columns: str, header: bool = True) -> Table:
-    """A plain table; a column's name is preceded by < or > for its side."""
-    from rich.table import Table
-
-    table = Table(box=None, show_header=header, header_style="bold", padding=(0, 1, 0, 1), pad_edge=True)
-    for column in columns:
-        side, name = column[:1], column[1:]
-        table.add_column(name, justify="right" if side == ">" else "left", no_wrap=side == ">")
-    return table
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}" if share >= 0.0005 or share == 0 else "<0.1%"
-
-
-def _hours(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _bar(console: Console, share: float, width: int) -> str:
-    eighths = round(share * width * 8)
-    if not _is_unicode(console):
-        return "#" * round(share * width)
-    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-
-
-def _is_unicode(console: Console) -> bool:
-    return bool(console.encoding.lower().startswith("utf"))
-
-
-def _duration(seconds: float) -> str:
-    for limit, size, unit in ((60, 1, "s"), (3600, 60, "m"), (172_800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 86400:,.3g} d" if seconds < 86_400_000 else f"{seconds / 86400:,.0f} d"
-
-
-def _clean(text: str, width: int = 400) -> str:
-    """Text of a file fit for a terminal: no control characters, not endless."""
-    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
-    return text if len(text) <= width else f"{text[: width - 3]}..."

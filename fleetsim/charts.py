@@ -1,0 +1,377 @@
+"""Pictures of a workload: when jobs come, how large and long they are, who submits, what load they offer.
+
+:func:`trace_page` is one HTML file that needs no network, light or dark as the reader's system is;
+:func:`trace_png` the same charts as a picture. Every axis has its unit. Colours are those of Okabe and Ito,
+which colour-blind readers tell apart; dashes and direct words say the same as the colours.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fleetsim_traces.table import Trace
+
+if TYPE_CHECKING:
+    import altair as alt
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito; dark needs lighter ones
+_LIGHT = {"ink": "#1f2328", "quiet": "#59636e", "grid": "#d8dee4", "paper": "#ffffff", "a": BLUE, "b": ORANGE}
+_DARK = {
+    "ink": "#e6edf3",
+    "quiet": "#9198a1",
+    "grid": "#30363d",
+    "paper": "#0d1117",
+    "a": "#56B4E9",
+    "b": "#E69F00",
+}
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_POINTS = 240  # of a curve: more do not show
+_WIDTH, _HEIGHT = 420, 240
+_TITLES = {
+    "arrivals": "When jobs are submitted",
+    "load": "Offered load, if nothing waited",
+    "durations": "How long jobs run",
+    "sizes": "How many GPUs jobs ask for",
+    "tenants": "How concentrated tenants are",
+}
+
+
+def trace_charts(
+    trace: Trace, *, gpus: float | None = None, zone: str = "UTC", dark: bool = False
+) -> dict[str, Any]:
+    """The charts of *trace* by name, as Altair charts; *gpus* is the capacity drawn with the offered load.
+
+    Names are arrivals, load, durations, sizes, tenants. Hours and weekdays are those of *zone* (IANA).
+    """
+    import polars as pl
+
+    names = ["submit_s", "duration_s", "gpus", "gpu_share", "tenant"]
+    jobs = pl.DataFrame(pl.from_arrow(trace.jobs.select(names))).with_columns(
+        pl.col("tenant").cast(pl.String)
+    )
+    submit_s, duration_s, width = (
+        jobs[n].cast(pl.Float64).to_numpy() for n in ("submit_s", "duration_s", "gpus")
+    )
+    busy = width * jobs["gpu_share"].cast(pl.Float64).to_numpy()
+    colours = _DARK if dark else _LIGHT
+    by_tenant = (
+        jobs.with_columns(gpu_s=busy * duration_s).group_by("tenant").agg(pl.len(), pl.col("gpu_s").sum())
+    )
+    return {
+        "arrivals": _arrivals(trace, submit_s, zone, colours),
+        "load": _load(submit_s, duration_s, busy, gpus, colours),
+        "durations": _distribution(
+            np.maximum(duration_s, 1.0), busy * duration_s, "Run time (s, log scale)", colours
+        ),
+        "sizes": _distribution(width, busy * duration_s, "GPUs of a job (log scale)", colours, steps=True),
+        "tenants": _lorenz(by_tenant["len"].to_numpy(), by_tenant["gpu_s"].to_numpy(), colours),
+    }
+
+
+def _data(**columns: Any) -> alt.InlineData:
+    """Columns as rows of inline data, rounded: files stay small and need no table library."""
+    import altair as alt
+
+    plain = {k: [float(f"{x:.5g}") if isinstance(x, float) else x for x in v] for k, v in columns.items()}
+    return alt.InlineData([dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)])
+
+
+def _arrivals(trace: Trace, submit_s: Floats, zone: str, colours: Mapping[str, str]) -> Any:
+    import altair as alt
+
+    from fleetsim_traces.profile import local_hours
+
+    edges = np.arange(submit_s[0], submit_s[-1] + 3600, 3600.0)
+    spent = np.bincount(local_hours(trace, edges, zone), minlength=168)
+    counts = np.bincount(local_hours(trace, submit_s, zone), minlength=168) / np.maximum(spent, 1)
+    known = trace.epoch is not None
+    days = _DAYS if known else tuple(f"Day {i}" for i in range(1, 8))
+    data = _data(
+        day=[days[i // 24] for i in range(168)],
+        hour=[i % 24 for i in range(168)],
+        jobs=[float(c) if s else None for c, s in zip(counts, spent, strict=True)],
+    )
+    scheme = "viridis"
+    return (
+        alt.Chart(data, width=_WIDTH, height=_HEIGHT)
+        .mark_rect()
+        .encode(
+            x=alt.X("hour:O", title=f"Hour of the day ({zone if known else 'from the first hour; no dates'})",
+                    axis=alt.Axis(values=list(range(0, 24, 3)), labelAngle=0)),
+            y=alt.Y("day:O", title=None, sort=list(days)),
+            color=alt.Color("jobs:Q", title=["Jobs", "per hour"], scale=alt.Scale(scheme=scheme)),
+            tooltip=[alt.Tooltip("day:N", title="Day"), alt.Tooltip("hour:O", title="Hour"),
+                     alt.Tooltip("jobs:Q", title="Jobs per hour", format=".3~s")],
+        )
+    )  # fmt: skip
+
+
+def offered_load(
+    submit_s: Floats, duration_s: Floats, busy: Floats, points: int = _POINTS
+) -> tuple[Floats, Floats]:
+    """Time (s) and the GPUs that would be busy around it if every job started at its submission.
+
+    *points* means over equal parts of the time from the first submission to the last, exact integrals.
+    """
+    first, last = submit_s[0], max(submit_s[-1], submit_s[0] + 1.0)
+    edges = np.linspace(first, last, points + 1)
+    times = np.concatenate((submit_s, submit_s + duration_s))
+    change = np.concatenate((busy, -busy))
+    order = np.argsort(times, kind="stable")
+    times, level = times[order], np.cumsum(change[order])
+    area = np.concatenate(([0.0], np.cumsum(level[:-1] * np.diff(times))))
+    return (edges[:-1] + edges[1:]) / 2, np.diff(np.interp(edges, times, area)) / np.diff(edges)
+
+
+def _load(
+    submit_s: Floats, duration_s: Floats, busy: Floats, gpus: float | None, colours: Mapping[str, str]
+) -> Any:
+    import altair as alt
+
+    at, level = offered_load(submit_s, duration_s, busy)
+    span_s = float(submit_s[-1] - submit_s[0])
+    unit, label = (
+        (86_400, "days") if span_s > 3 * 86_400 else (3600, "hours") if span_s > 10_800 else (60, "minutes")
+    )
+    data = _data(t=((at - submit_s[0]) / unit).tolist(), gpus=np.maximum(level, 0).tolist())
+    area = (
+        alt.Chart(data, width=_WIDTH, height=_HEIGHT)
+        .mark_area(line={"color": colours["a"], "strokeWidth": 1.2}, color=colours["a"], opacity=0.45)
+        .encode(
+            x=alt.X("t:Q", title=f"Time from the first submission ({label})", scale=alt.Scale(nice=False)),
+            y=alt.Y("gpus:Q", title="GPUs wanted at once", axis=alt.Axis(format="~s")),
+            tooltip=[alt.Tooltip("t:Q", title=label.capitalize(), format=".4~r"),
+                     alt.Tooltip("gpus:Q", title="GPUs", format=",.0f")],
+        )
+    )  # fmt: skip
+    if gpus is None:
+        return area
+    line = _data(y=[float(gpus)], label=[f"{gpus:,.0f} GPUs installed"])
+    rule = alt.Chart(line).mark_rule(color=colours["b"], strokeWidth=2, strokeDash=[6, 3]).encode(y="y:Q")
+    word = alt.Chart(line).mark_text(
+        align="right", dx=-4, dy=-7, color=colours["b"], fontWeight="bold", fontSize=12,
+    ).encode(y="y:Q", x=alt.value(_WIDTH), text="label:N")  # fmt: skip
+    return area + rule + word
+
+
+def _curves(
+    points: Mapping[str, tuple[Any, Any]], x: Any, y: Any, colours: Mapping[str, str], **mark: Any
+) -> Any:
+    """Curves in one chart: by jobs, and by GPU time dashed."""
+    import altair as alt
+
+    data = _data(
+        x=[float(v) for xs, _ in points.values() for v in xs],
+        y=[float(v) for _, ys in points.values() for v in ys],
+        by=[name for name, (xs, _) in points.items() for _ in xs],
+    )
+    kinds = list(points)
+    legend = alt.Legend(title=None, orient="top", symbolStrokeWidth=2.2, symbolType="stroke")
+    return (
+        alt.Chart(data, width=_WIDTH, height=_HEIGHT)
+        .mark_line(strokeWidth=2.2, **mark)
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color("by:N", sort=kinds, legend=legend,
+                            scale=alt.Scale(domain=kinds, range=[colours["a"], colours["b"]])),
+            strokeDash=alt.StrokeDash("by:N", sort=kinds, legend=legend,
+                                      scale=alt.Scale(domain=kinds, range=[[1, 0], [6, 3]])),
+            tooltip=[alt.Tooltip("by:N", title="By"), alt.Tooltip("x:Q", format=".3~s"),
+                     alt.Tooltip("y:Q", format=".1%")],
+        )
+    )  # fmt: skip
+
+
+def _share_axis(title: str) -> Any:
+    import altair as alt
+
+    return alt.Y("y:Q", title=title, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
+
+
+def _distribution(
+    values: Floats, weights: Floats, title: str, colours: Mapping[str, str], *, steps: bool = False
+) -> Any:
+    """Cumulative shares of jobs and of GPU time up to each value."""
+    import altair as alt
+
+    found, place = np.unique(values, return_inverse=True)
+    points = {}
+    for name, weight in (("by jobs", np.ones_like(values)), ("by GPU time", weights)):
+        sums = np.cumsum(np.bincount(place, weights=weight, minlength=len(found)))
+        share = sums / sums[-1] if sums[-1] > 0 else np.zeros(len(found))
+        if len(found) > _POINTS:  # at even steps of the logarithm
+            at = np.geomspace(found[0], found[-1], _POINTS)
+            share = share[np.searchsorted(found, at * (1 + 1e-9), side="right") - 1]
+            points[name] = (at, share)
+        else:
+            points[name] = (found, share)
+    x = alt.X(
+        "x:Q", title=title, scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format="~s", tickCount=7)
+    )
+    mark = {"interpolate": "step-after"} if steps else {}
+    return _curves(points, x, _share_axis("Share of all, up to that value"), colours, **mark)
+
+
+def _lorenz(jobs: Any, gpu_s: Any, colours: Mapping[str, str]) -> Any:
+    """Share of the total that the smallest tenants have: the diagonal if all were alike."""
+    import altair as alt
+
+    points = {}
+    for name, amounts in (("by jobs", jobs), ("by GPU time", gpu_s)):
+        ranked = np.concatenate(([0.0], np.cumsum(np.sort(np.asarray(amounts, dtype=np.float64)))))
+        x = np.linspace(0, 1, len(ranked))
+        share = ranked / ranked[-1] if ranked[-1] > 0 else x
+        at = np.unique(np.linspace(0, len(ranked) - 1, min(len(ranked), _POINTS)).astype(int))
+        points[name] = (x[at], share[at])
+    plural = "tenant" if len(jobs) == 1 else "tenants"
+    x_axis = alt.X(
+        "x:Q", title=f"Share of the {len(jobs):,} {plural}, smallest first", axis=alt.Axis(format="%"),
+        scale=alt.Scale(domain=[0, 1]),
+    )  # fmt: skip
+    even = (
+        alt.Chart(_data(x=[0.0, 1.0], y=[0.0, 1.0]))
+        .mark_line(color=colours["quiet"], strokeWidth=1)
+        .encode(x="x:Q", y="y:Q")
+    )
+    return even + _curves(points, x_axis, _share_axis("Share of the total"), colours)
+
+
+def _themed(chart: Any, title: str, dark: bool, *, width: int | str = _WIDTH) -> dict[str, Any]:
+    """The Vega-Lite specification of a chart, in the colours of the page."""
+    c = _DARK if dark else _LIGHT
+    spec: dict[str, Any] = chart.to_dict(validate=False)
+    spec["title"] = {"text": title, "anchor": "start", "fontSize": 15, "color": c["ink"], "offset": 12}
+    if width == "container":
+        for part in (spec, *spec.get("layer", ())):
+            part.pop("width", None)
+        spec["width"], spec["height"] = "container", _HEIGHT
+        spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    axis = {"labelColor": c["quiet"], "titleColor": c["ink"], "gridColor": c["grid"], "domainColor": c["grid"],
+            "tickColor": c["grid"], "titleFontWeight": "normal", "titlePadding": 8, "labelFontSize": 11,
+            "titleFontSize": 12}  # fmt: skip
+    spec["config"] = {
+        "background": c["paper"], "font": "system-ui, Segoe UI, Helvetica, Arial, sans-serif", "axis": axis,
+        "legend": {"labelColor": c["ink"], "titleColor": c["ink"], "labelFontSize": 12,
+                   "titleFontWeight": "normal"},
+        "view": {"stroke": None},
+    }  # fmt: skip
+    return spec
+
+
+def trace_png(
+    trace: Trace, path: str | Path, *, title: str = "", gpus: float | None = None, zone: str = "UTC",
+    dark: bool = False,
+) -> Path:  # fmt: skip
+    """Write the charts as one PNG at *path*, two abreast, and return the path. Raises OSError where the disk does."""
+    import altair as alt
+    import vl_convert
+
+    found = trace_charts(trace, gpus=gpus, zone=zone, dark=dark)
+    c = _DARK if dark else _LIGHT
+    specs = [_themed(chart, _TITLES[name], dark) for name, chart in found.items()]
+    config = specs[0]["config"]
+    for spec in specs:
+        for key in ("config", "$schema"):
+            spec.pop(key, None)
+    page = {
+        "$schema": alt.SCHEMA_URL,
+        "title": {"text": title, "anchor": "start", "fontSize": 18, "color": c["ink"], "offset": 16},
+        "concat": specs,
+        "columns": 2,
+        "spacing": 36,
+        "padding": 20,
+        "config": config,
+        "resolve": {"scale": {"color": "independent", "strokeDash": "independent"}},
+    }
+    path = Path(path)
+    path.write_bytes(vl_convert.vegalite_to_png(json.dumps(page), scale=2))
+    return path
+
+
+def trace_page(trace: Trace, *, title: str, gpus: float | None = None, zone: str = "UTC") -> str:
+    """One HTML page with the charts and the figures of a profile; it loads nothing from anywhere."""
+    import vl_convert
+
+    from fleetsim_traces.profile import profile
+
+    facts = profile(trace, zone=zone)
+    specs = {
+        mode: {
+            name: _themed(chart, _TITLES[name], mode == "dark", width="container")
+            for name, chart in trace_charts(trace, gpus=gpus, zone=zone, dark=mode == "dark").items()
+        }
+        for mode in ("light", "dark")
+    }
+    script = vl_convert.javascript_bundle(_SCRIPT.replace("__SPECS__", json.dumps(specs)))
+    about = [
+        ("jobs", f"{facts['jobs']:,}"),
+        ("days", f"{facts['span_s'] / 86400:,.1f}"),
+        ("GPU-hours", f"{facts['gpu_hours']:,.0f}"),
+        ("GPUs busy on average", "-" if facts["mean_gpus"] is None else f"{facts['mean_gpus']:,.0f}"),
+        ("tenants", f"{facts['tenants']['count']:,}"),
+        ("median run time, s", f"{facts['duration_s']['by_jobs']['p50']:,.0f}"),
+    ]
+    tiles = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in about)
+    kind = "Generated: no cluster ever ran these jobs. " if trace.generated else ""
+    notes = " ".join(html.escape(note) for note in trace.notes)
+    figures = "".join(
+        f'<figure id="{name}" role="img" aria-label="{_TITLES[name]}"></figure>' for name in _TITLES
+    )
+    return _PAGE.format(
+        title=html.escape(title), tiles=tiles, kind=kind, notes=notes, figures=figures,
+        script=script.replace("</script", "<\\/script"),
+    )  # fmt: skip
+
+
+_SCRIPT = """
+import vegaEmbed from "vega-embed";
+const specs = __SPECS__;
+const query = window.matchMedia("(prefers-color-scheme: dark)");
+async function draw() {
+  for (const [name, spec] of Object.entries(specs[query.matches ? "dark" : "light"])) {
+    await vegaEmbed("#" + name, spec, {actions: false, renderer: "svg"});
+  }
+}
+query.addEventListener("change", draw);
+draw();
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --ink: #1f2328; --quiet: #59636e; --paper: #ffffff; --line: #d8dee4; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --ink: #e6edf3; --quiet: #9198a1; --paper: #0d1117; --line: #30363d; }}
+}}
+* {{ box-sizing: border-box; }}
+body {{ margin: 0 auto; max-width: 1180px; padding: 24px 20px; background: var(--paper); color: var(--ink);
+  font: 15px/1.45 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }}
+h1 {{ font-size: 22px; margin: 0 0 16px; overflow-wrap: anywhere; }}
+.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 10px; }}
+.tiles div {{ border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; }}
+.tiles b {{ display: block; font-size: 19px; font-variant-numeric: tabular-nums; }}
+.tiles span, p {{ color: var(--quiet); font-size: 13px; }}
+.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 28px 32px;
+  margin-top: 24px; }}
+figure {{ margin: 0; width: 100%; min-width: 0; min-height: 300px; }}
+</style>
+<h1>{title}</h1>
+<div class="tiles">{tiles}</div>
+<p>{kind}{notes}</p>
+<div class="charts">{figures}</div>
+<script type="module">{script}</script>
+</html>
+"""
