@@ -61,6 +61,7 @@ class Check:
     law: str
     left: float
     right: float
+    slack: float = 0.0  # what the resolution of the numbers compared leaves open
 
     @property
     def error(self) -> float:
@@ -70,7 +71,8 @@ class Check:
     @property
     def holds(self) -> bool:
         """Whether the two sides agree within :data:`TOLERANCE`."""
-        return self.left == self.right or self.error <= TOLERANCE
+        largest = max(abs(self.left), abs(self.right))
+        return abs(self.left - self.right) <= self.slack + TOLERANCE * largest
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest."""

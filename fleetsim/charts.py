@@ -100,7 +100,6 @@ def _arrivals(trace: Trace, submit_s: Floats, zone: str, colours: Mapping[str, s
         hour=[i % 24 for i in range(168)],
         jobs=[float(c) if s else None for c, s in zip(counts, spent, strict=True)],
     )
-    scheme = "viridis"
     return (
         alt.Chart(data, width=_WIDTH, height=_HEIGHT)
         .mark_rect()
@@ -108,7 +107,7 @@ def _arrivals(trace: Trace, submit_s: Floats, zone: str, colours: Mapping[str, s
             x=alt.X("hour:O", title=f"Hour of the day ({zone if known else 'from the first hour; no dates'})",
                     axis=alt.Axis(values=list(range(0, 24, 3)), labelAngle=0)),
             y=alt.Y("day:O", title=None, sort=list(days)),
-            color=alt.Color("jobs:Q", title=["Jobs", "per hour"], scale=alt.Scale(scheme=scheme)),
+            color=alt.Color("jobs:Q", title=["Jobs", "per hour"], scale=alt.Scale(scheme="viridis")),
             tooltip=[alt.Tooltip("day:N", title="Day"), alt.Tooltip("hour:O", title="Hour"),
                      alt.Tooltip("jobs:Q", title="Jobs per hour", format=".3~s")],
         )
@@ -159,7 +158,7 @@ def _load(
     rule = alt.Chart(line).mark_rule(color=colours["b"], strokeWidth=2, strokeDash=[6, 3]).encode(y="y:Q")
     word = alt.Chart(line).mark_text(
         align="right", dx=-4, dy=-7, color=colours["b"], fontWeight="bold", fontSize=12,
-    ).encode(y="y:Q", x=alt.value(_WIDTH), text="label:N")  # fmt: skip
+    ).encode(y="y:Q", x=alt.value("width"), text="label:N")  # fmt: skip
     return area + rule + word
 
 
@@ -256,9 +255,9 @@ def _themed(chart: Any, title: str, dark: bool, *, width: int | str = _WIDTH) ->
             part.pop("width", None)
         spec["width"], spec["height"] = "container", _HEIGHT
         spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    axis = {"labelColor": c["quiet"], "titleColor": c["ink"], "gridColor": c["grid"], "domainColor": c["grid"],
-            "tickColor": c["grid"], "titleFontWeight": "normal", "titlePadding": 8, "labelFontSize": 11,
-            "titleFontSize": 12}  # fmt: skip
+    axis = {"labelColor": c["quiet"], "titleColor": c["ink"], "gridColor": c["grid"],
+            "domainColor": c["grid"], "tickColor": c["grid"], "titleFontWeight": "normal", "titlePadding": 8,
+            "labelOverlap": "greedy", "labelFontSize": 11, "titleFontSize": 12}  # fmt: skip
     spec["config"] = {
         "background": c["paper"], "font": "system-ui, Segoe UI, Helvetica, Arial, sans-serif", "axis": axis,
         "legend": {"labelColor": c["ink"], "titleColor": c["ink"], "labelFontSize": 12,
@@ -272,15 +271,16 @@ def trace_png(
     trace: Trace, path: str | Path, *, title: str = "", gpus: float | None = None, zone: str = "UTC",
     dark: bool = False,
 ) -> Path:  # fmt: skip
-    """Write the charts as one PNG at *path*, two abreast, and return the path. Raises OSError where the disk does."""
+    """Write the charts as a PNG at *path*, and return the path; raises OSError where the disk does."""
     import altair as alt
     import vl_convert
 
     found = trace_charts(trace, gpus=gpus, zone=zone, dark=dark)
     c = _DARK if dark else _LIGHT
     specs = [_themed(chart, _TITLES[name], dark) for name, chart in found.items()]
-    config = specs[0]["config"]
+    config, datasets = specs[0]["config"], dict[str, Any]()
     for spec in specs:
+        datasets |= spec.pop("datasets")
         for key in ("config", "$schema"):
             spec.pop(key, None)
     page = {
@@ -291,6 +291,7 @@ def trace_png(
         "spacing": 36,
         "padding": 20,
         "config": config,
+        "datasets": datasets,
         "resolve": {"scale": {"color": "independent", "strokeDash": "independent"}},
     }
     path = Path(path)
@@ -317,12 +318,13 @@ def trace_page(trace: Trace, *, title: str, gpus: float | None = None, zone: str
         ("jobs", f"{facts['jobs']:,}"),
         ("days", f"{facts['span_s'] / 86400:,.1f}"),
         ("GPU-hours", f"{facts['gpu_hours']:,.0f}"),
-        ("GPUs busy on average", "-" if facts["mean_gpus"] is None else f"{facts['mean_gpus']:,.0f}"),
+        ("GPUs offered on average", "-" if facts["mean_gpus"] is None else f"{facts['mean_gpus']:,.0f}"),
         ("tenants", f"{facts['tenants']['count']:,}"),
         ("median run time, s", f"{facts['duration_s']['by_jobs']['p50']:,.0f}"),
     ]
     tiles = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in about)
-    kind = "Generated: no cluster ever ran these jobs. " if trace.generated else ""
+    said = any(note.startswith("Generated") for note in trace.notes)
+    kind = "Generated: no cluster ever ran these jobs. " if trace.generated and not said else ""
     notes = " ".join(html.escape(note) for note in trace.notes)
     figures = "".join(
         f'<figure id="{name}" role="img" aria-label="{_TITLES[name]}"></figure>' for name in _TITLES
@@ -334,7 +336,6 @@ def trace_page(trace: Trace, *, title: str, gpus: float | None = None, zone: str
 
 
 _SCRIPT = """
-import vegaEmbed from "vega-embed";
 const specs = __SPECS__;
 const query = window.matchMedia("(prefers-color-scheme: dark)");
 async function draw() {
@@ -349,6 +350,8 @@ draw();
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
+ script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
@@ -364,8 +367,8 @@ h1 {{ font-size: 22px; margin: 0 0 16px; overflow-wrap: anywhere; }}
 .tiles div {{ border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; }}
 .tiles b {{ display: block; font-size: 19px; font-variant-numeric: tabular-nums; }}
 .tiles span, p {{ color: var(--quiet); font-size: 13px; }}
-.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 28px 32px;
-  margin-top: 24px; }}
+.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr));
+  gap: 28px 32px; margin-top: 24px; }}
 figure {{ margin: 0; width: 100%; min-width: 0; min-height: 300px; }}
 </style>
 <h1>{title}</h1>

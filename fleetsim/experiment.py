@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from math import inf
 from pathlib import Path
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import simpy
 
-from fleetsim import __version__, runfolder, schema
+from fleetsim import __version__, runfolder, schema, units
 from fleetsim.books import Books, Check, period_edges, verify
 from fleetsim.eligibility import REJECT_REASONS, Shapes, build_pools, find_shapes
 from fleetsim.engine import Clock, JobColumns, Replay, deliver
+from fleetsim.errors import FleetsimError
 from fleetsim.fleet import Pool
 from fleetsim.observer import Attempts
 from fleetsim.policies.placement import PLACEMENTS
@@ -77,6 +78,10 @@ def run(
         attempts = Attempts.of(len(jobs))
         recorder = Recorder(folder, jobs, shapes.rejected, scenario.cohorts, attempts)
         end_s, replay = _simulate(scenario, jobs, shapes, pool_of, attempts, recorder, progress)
+        try:
+            units.at(scenario.start, end_s)
+        except OverflowError:
+            raise FleetsimError("the run ends after the year 9999: give it a horizon") from None
         rows = recorder.close(end_s)
         edges = period_edges(scenario.start, end_s, spec.usage_period)
         books = Books(folder, scenario.cohorts, jobs.activities, jobs.tenants, edges)
@@ -133,7 +138,7 @@ def _simulate(
     def look() -> None:
         ended = replay.arrived - replay.running - replay.waiting
         progress(Progress(clock.now, expected_s, replay.arrived, ended, len(jobs)))
-        recorder.gather()
+        recorder.gather(least=2048)  # while they are in the processor's cache
 
     def watch() -> Generator[simpy.Event]:
         while True:
@@ -181,10 +186,7 @@ def _write_manifest(
         "seed": scenario.spec.seed,
         "start": scenario.start.isoformat(),
         "end_s": end_s,
-        "versions": {
-            "fleetsim": __version__,
-            **{name: version(name) for name in ("simpy", "numpy", "polars", "pyarrow")},
-        },
+        "versions": dict(_versions()),
         "sources": {s.workload: {**s.facts, "left_out": s.left_out} for s in sources},
         "jobs": len(jobs),
         "rejected": reasons,
@@ -212,3 +214,11 @@ def _write_manifest(
     (folder / runfolder.MANIFEST).write_text(
         json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8"
     )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {
+        "fleetsim": __version__,
+        **{name: version(name) for name in ("simpy", "numpy", "polars", "pyarrow")},
+    }

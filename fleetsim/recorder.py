@@ -103,8 +103,10 @@ class Recorder(Observer):
     def cut_off(self, job: int, /) -> None:
         self._cut_off.append(job)
 
-    def gather(self) -> None:
-        """Turn what has come in into columns, and write them once there are enough for a row group."""
+    def gather(self, least: int = 1) -> None:
+        """Turn what has come in, if *least* or more, into columns; write those that make a row group."""
+        if len(self._completed) + len(self._cut_off) < least:
+            return
         for held, outcome in ((self._completed, schema.COMPLETED), (self._cut_off, schema.RUNNING)):
             if held:
                 self._gathered.append(self._pieces(np.array(held, np.int64), outcome))
@@ -212,7 +214,8 @@ class Recorder(Observer):
         speed = np.array(
             [[c.model.speed(a.workload_class, a.reference) for a in jobs.activities] for c in self._cohorts]
         )
-        did_s = (self._end_s - self._start_s)[done] * speed[self._cohort[done], jobs.activity[done]]
+        of_job = speed[self._cohort[done], jobs.activity[done]]
+        did_s = (self._end_s - self._start_s)[done] * of_job
         return [
             Check(
                 "jobs submitted = completed + running + waiting + rejected",
@@ -224,6 +227,7 @@ class Recorder(Observer):
                 "GPU seconds of completed jobs at reference speed = GPU seconds asked for",
                 float(np.sum(did_s * jobs.gpus[done])),
                 float(np.sum((jobs.duration_s * jobs.gpus)[done])),
+                float(np.sum(2 * np.spacing(self._end_s[done]) * of_job * jobs.gpus[done])),
             ),
         ]
 

@@ -91,12 +91,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def _swap(partial: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old-{os.getpid()}")
-    if target.exists():
-        target.rename(old)
     try:
+        if target.exists():
+            target.rename(old)
         partial.rename(target)
     except BaseException:
-        if old.exists():
+        if old.exists() and not target.exists():
             old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)

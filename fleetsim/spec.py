@@ -218,7 +218,7 @@ class ScenarioSpec(Spec):
     horizon: Annotated[str | float, AfterValidator(_horizon)] = Field(
         description="How long to simulate: 30d, 3y; or `drain`: until the last job has ended."
     )
-    seed: int = Field(0, ge=0, le=2**63 - 1)
+    seed: int = Field(0, ge=0, le=10**18 - 1)
     usage_period: Annotated[
         str, _known(dict.fromkeys(PERIODS)), Field(json_schema_extra={"enum": list(PERIODS)})
     ] = "month"

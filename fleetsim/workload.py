@@ -302,7 +302,7 @@ def _place_in_time(
     whole = pl.concat(passes) if passes else frame
     if not whole["submit_s"].is_sorted():
         whole = whole.sort("submit_s", maintain_order=True)
-    kept = int(whole["submit_s"].search_sorted(last_s))
+    kept = int(whole["submit_s"].search_sorted(last_s, side="left"))
     if repeat is None:
         _count(left_out, "submitted after the end", whole.height - kept)
     return whole.head(kept)

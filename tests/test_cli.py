@@ -121,12 +121,15 @@ def test_every_option_is_explained(path: tuple[str, ...]) -> None:
     "words", [pytest.param(words, id=" ".join(words)) for path in ALL for words in examples(path)]
 )
 def test_every_example_is_a_command_that_exists(words: list[str]) -> None:
-    """Its options and the number of its arguments are those of the command; files in it need not exist."""
+    """Its options and arguments are the command's; what it overrides is in the scenario that it names."""
     command: click.Command = cli
     rest = words
     while isinstance(command, click.Group):
         command, rest = command.commands[rest[0]], rest[1:]
-    command.make_context("example", rest, resilient_parsing=False).close()
+    with command.make_context("example", rest, resilient_parsing=False) as context:
+        name = context.params.get("scenario") or context.params.get("name")
+        if name in scenario.bundled():
+            scenario.read(name, context.params.get("overrides", ()))
 
 
 def test_every_line_of_help_fits_a_terminal(runner: CliRunner) -> None:
@@ -295,12 +298,13 @@ def test_show_fits_and_cuts_nothing(
     assert max(map(len, result.stdout.splitlines())) <= (columns or 140)
 
 
+@pytest.mark.parametrize("columns", [80, None])
 @pytest.mark.parametrize("command", ["run", "show"])
 def test_no_line_ends_in_blanks(
-    runner: CliRunner, mine: Path, run: Path, tmp_path: Path, command: str
+    runner: CliRunner, mine: Path, run: Path, tmp_path: Path, command: str, columns: int | None
 ) -> None:
     words = ("show", run) if command == "show" else ("run", mine, "-o", tmp_path / "r")
-    lines = invoke(runner, *words).stdout.splitlines()
+    lines = invoke(runner, *words, columns=columns).stdout.splitlines()
     assert [line for line in lines if line != line.rstrip()] == []
 
 

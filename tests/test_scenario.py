@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import re
@@ -598,6 +599,14 @@ def test_a_value_that_is_no_yaml_is_reported_with_the_override(override: str, me
     assert message in problem.message
 
 
+def test_the_largest_seed_of_the_specification_can_be_written() -> None:
+    most = scenario.json_schema()["properties"]["seed"]["maximum"]
+    assert changed(f"seed={most}").seed == most
+    assert parse(SOUND + f"seed: {most}\n", "f.yaml").spec.seed == most
+    (problem,) = problems(SOUND, f"seed={most + 1}")
+    assert problem.place.startswith(f"--set seed={most + 1}")
+
+
 def test_faults_of_the_file_and_of_overrides_come_together() -> None:
     text, (place,) = faulty(("gpu_model: t4", "gpu_model: @@t5"))
     found = {p.place: p.message for p in problems(text, "nonsense", "seed=[", "scheduler.queue=lifo")}
@@ -711,7 +720,7 @@ def put(tree: Any, path: tuple[str | int, ...], junk: Any) -> None:
     with contextlib.suppress(KeyError, IndexError, TypeError):
         for step in inner:
             tree = tree[step]
-        tree[last] = junk
+        tree[last] = copy.deepcopy(junk)  # a later change may go into it
 
 
 @settings(max_examples=400, deadline=None)

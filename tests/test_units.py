@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -112,6 +113,18 @@ def test_an_instant_in_utc(text: str, moment: datetime) -> None:
     """Without an offset it is UTC, never the zone of the machine."""
     assert instant(text) == moment
     assert instant(text).tzinfo is UTC
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone cannot be set here")
+def test_the_zone_of_the_machine_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "America/New_York")
+            time.tzset()
+            assert instant("2026-07-01T12:00") == datetime(2026, 7, 1, 12, tzinfo=UTC)
+            assert since(START, "2026-07-01") == 181 * DAY_S
+    finally:
+        time.tzset()
 
 
 @given(

@@ -65,18 +65,18 @@ def minutes(count: int) -> Trace:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fail where the block would go on for ever."""
+    """Fail where the block would go on for ever: after so many seconds of processor time."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"still not done after {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 # What is kept, and the count of what is not
@@ -460,6 +460,16 @@ def test_workloads_are_merged_by_time_and_then_as_listed() -> None:
     assert [s.workload for s in sources] == ["z", "a"]
     turned, _ = load(given, workload("a"), workload("z"))
     assert [turned.activities[a].workload for a in turned.activity] == ["a", "z", "a", "a", "z"]
+
+
+def test_thousands_of_one_instant_keep_their_order() -> None:
+    """A batch submitted at midnight goes as the trace lists it, workload by workload."""
+    together = columns_trace(submit_s=np.zeros(5000), duration_s=np.arange(5000.0))
+    jobs, _ = load({"z": together, "a": together}, workload("z"), workload("a"))
+    assert [jobs.activities[a].workload for a in jobs.activity] == ["z"] * 5000 + ["a"] * 5000
+    assert jobs.duration_s.tolist() == 2 * list(range(5000))
+    jobs, _ = load(together, workload(repeat={"every": 100, "until": 250}, time_scale=2.0))
+    assert jobs.duration_s.tolist() == 3 * list(range(5000))
 
 
 def test_each_workload_counts_what_it_left_out() -> None:

@@ -35,7 +35,7 @@ def run(
     \b
     Example:
       fleetsim run philly-small -o runs/first
-      fleetsim run mixed-fleet -o runs/more --set cohorts.h100.nodes=24 --seed 7
+      fleetsim run mixed-fleet -o runs/more --set cohorts.h100-2026.nodes=24 --seed 7
     """
     from fleetsim import experiment
     from fleetsim import scenario as scenarios
@@ -52,6 +52,8 @@ def run(
     with Meter(parsed, quiet) as meter:
         try:
             made = experiment.run(parsed, output, force=force, progress=meter)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise FleetsimError(f"{output} could not be written: {error.strerror or error}") from error
     if quiet:
@@ -97,6 +99,8 @@ def query(run_folder: Path, sql: str, form: str) -> None:
     from fleetsim.runfolder import open_run
     from fleetsim.schema import TABLES
 
+    if change := re.match(r"\s*(DELETE|TRUNCATE|CREATE|DROP|INSERT|UPDATE)\b", sql, re.IGNORECASE):
+        raise InputError([Problem("SQL", f"{change[1]} changes tables", "A run is read only: use SELECT.")])
     if _reads_files(sql):
         remedy = f"Ask the tables of the run: {', '.join(TABLES)}."
         raise InputError([Problem("SQL", "reads files of its own", remedy)])
@@ -105,7 +109,8 @@ def query(run_folder: Path, sql: str, form: str) -> None:
     try:
         frame = pl.SQLContext(tables).execute(sql).collect()
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        remedy = f"Tables: {', '.join(TABLES)}. Columns of one: SELECT * FROM jobs LIMIT 1"
+        remedy = f"Tables: {', '.join(TABLES)}. Columns of one: SELECT * FROM jobs LIMIT 1. "
+        remedy += 'Names that are words of SQL stand in quotes: "user".'
         raise InputError([Problem("SQL", str(error).splitlines()[0], remedy)]) from None
     if form == "csv":
         click.echo(frame.write_csv(), nl=False, color=True)  # as it is: for a program

@@ -66,7 +66,7 @@ def headline(console: Console, summary: Mapping[str, Any]) -> None:
         ("allocated", "allocation", "held by a job"),
         ("productive", "time_effective", "held, and a kernel running"),
         ("fleet MFU", "fleet_mfu", "model FLOPs / peak FLOPs"),
-        ("idle, queued", "idle_queue", "free, but none of the waiting jobs could use them"),
+        ("idle, queued", "idle_queue", "free while jobs waited"),
     ):
         console.print(f"  {label:<13}", bar(fleet[key], 24), f"{percent(fleet[key]):>7}  {meaning}", sep="")
     it, meter = streamline(fleet["energy_mwh"]), streamline(fleet["facility_energy_mwh"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,10 +20,20 @@ from fleetsim.cli.trace_input import (
     with_zone,
 )
 
+if TYPE_CHECKING:
+    from fleetsim_traces.requests import RequestTrace
+    from fleetsim_traces.table import Trace
+
 
 @click.group()
 def trace() -> None:
-    """Look at workloads, check and convert them, make look-alikes."""
+    """Look at workloads, check and convert them, make look-alikes.
+
+    \b
+    Example:
+      fleetsim trace list
+      fleetsim trace info philly-like-10k
+    """
 
 
 @trace.command("list")
@@ -64,8 +74,21 @@ def list_(as_json: bool) -> None:
 @reading
 @with_bad_rows
 @with_zone
+@click.option("--html", type=click.Path(path_type=Path), metavar="PAGE", help="Draw jobs on a page.")
+@click.option("--png", type=click.Path(path_type=Path), metavar="PICTURE", help="Draw jobs as a picture.")
+@click.option("--gpus", type=click.FloatRange(min=1), help="Capacity to draw the load against.")
 @with_json
-def info(file: str, form: str, columns: Path | None, bad_rows: str, zone: str, as_json: bool) -> None:
+def info(
+    file: str,
+    form: str,
+    columns: Path | None,
+    bad_rows: str,
+    zone: str,
+    html: Path | None,
+    png: Path | None,
+    gpus: float | None,
+    as_json: bool,
+) -> None:
     """Describe a workload: sizes, times, who and when.
 
     Of jobs it shows GPUs, GPU-hours and tenants; of requests rates, tokens, bursts and shared prefixes.
@@ -77,6 +100,7 @@ def info(file: str, form: str, columns: Path | None, bad_rows: str, zone: str, a
       fleetsim trace info NASA-iPSC-1993-3.1-cln.swf.gz --zone America/Los_Angeles
       fleetsim trace info AzureLLMInferenceTrace_conv.csv --json
       fleetsim trace info jobs.csv --columns mapping.yaml --bad-rows drop
+      fleetsim trace info philly-like-10k --html philly.html --gpus 512
     """
     from fleetsim.cli.trace_show import show_jobs, show_requests
     from fleetsim_traces.profile import profile
@@ -89,6 +113,8 @@ def info(file: str, form: str, columns: Path | None, bad_rows: str, zone: str, a
             facts, show = request_profile(found, zone=zone), show_requests
         else:
             facts, show = profile(found, zone=zone), show_jobs
+        if html is not None or png is not None:
+            _draw(found, Path(file).name, html, png, gpus, zone)
     if as_json:
         click.echo(json.dumps(facts, indent=2, allow_nan=False))
         return
@@ -102,6 +128,30 @@ def info(file: str, form: str, columns: Path | None, bad_rows: str, zone: str, a
         show(console, facts, found.samples)
     for line in page.get().splitlines():  # without the blanks that fill a table's cells
         click.echo(line.rstrip())
+
+
+def _draw(
+    found: Trace | RequestTrace,
+    title: str,
+    html: Path | None,
+    png: Path | None,
+    gpus: float | None,
+    zone: str,
+) -> None:
+    from fleetsim.charts import trace_page, trace_png
+    from fleetsim.errors import InputError, Problem
+    from fleetsim_traces.atomic import atomic
+    from fleetsim_traces.requests import RequestTrace
+
+    if isinstance(found, RequestTrace):
+        remedy = "Leave --html and --png out; --json has every figure."
+        raise InputError([Problem(title, "holds requests, and only jobs are drawn", remedy)])
+    if html is not None:
+        with atomic(html) as page:
+            page.write(trace_page(found, title=title, gpus=gpus, zone=zone).encode())
+    if png is not None:
+        trace_png(found, png, title=title, gpus=gpus, zone=zone)
+    click.echo(f"Wrote {' and '.join(str(path) for path in (html, png) if path is not None)}.", err=True)
 
 
 @trace.command()

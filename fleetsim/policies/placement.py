@@ -95,8 +95,16 @@ def count(pool: Pool, gpus: int) -> Where | None:
 
 def _first(pool: Pool, gpus: int, most: int) -> int:
     """Lowest-numbered node with *gpus* to *most* free GPUs, or -1."""
-    found = (pool.lowest(free) for free in range(gpus, most + 1))
-    return min((node for node in found if node >= 0), default=-1)
+    buckets, state = pool.buckets, pool.free
+    first = -1
+    for free in range(gpus, most + 1):
+        if buckets[free]:
+            node = buckets[free][0]
+            if state[node] != free:  # else what lowest() would find, without the call
+                node = pool.lowest(free)
+            if node >= 0 and (node < first or first < 0):
+                first = node
+    return first
 
 
 def _tightest(pool: Pool, gpus: int, most: int) -> int:

@@ -115,6 +115,7 @@ def test_a_whole_load_multiplies_every_job() -> None:
     assert len(away_s) == 400
     assert 0 < max(away_s) <= 1800
     assert submit_s == sorted(submit_s)
+    assert submit_s[0] == 0  # none comes before the workload begins
 
 
 @pytest.mark.parametrize("load", [0.5, 0.1, 2.25])

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from fleetsim.cli import trace_input
 from fleetsim.cli.main import Root
 from fleetsim.cli.trace import trace as trace_group
-from fleetsim_traces import READERS, read_trace
-from fleetsim_traces.generate import generate_jobs
+from fleetsim_traces import READERS, pieces, read_trace
+from fleetsim_traces.generate import FAMILIES, generate_jobs
+from fleetsim_traces.parameters import load_family
 from fleetsim_traces.profile import profile
+from fleetsim_traces.request_profile import request_profile
+from fleetsim_traces.request_reading import REQUEST_READERS, read_requests
 from fleetsim_traces.samples import SAMPLES, sample
 
 root = Root("root", commands={"trace": trace_group})
@@ -27,19 +31,27 @@ def invoke(runner: CliRunner, *words: object) -> Result:
     return runner.invoke(root, ["trace", *map(str, words)])
 
 
-def test_list_names_every_format_and_sample(runner: CliRunner) -> None:
+def test_list_names_every_format_family_and_sample(runner: CliRunner) -> None:
     result = invoke(runner, "list")
     assert result.exit_code == 0
-    for name, reader in READERS.items():
-        assert f"{name:<15}  {reader.about}" in result.output
+    shown = [line.split(maxsplit=1) for line in result.output.splitlines()]
+    known = {name: reader.about for name, reader in READERS.items()}
+    for name, about in [*known.items(), *((name, reader.about) for name, reader in REQUEST_READERS.items())]:
+        assert [name, about] in shown
     for name, about in SAMPLES.items():
-        assert f"{name}  {about}" in result.output
+        assert [name, about] in shown
+    found = json.loads(invoke(runner, "list", "--json").output)
+    assert set(found["jobs"]) == set(READERS)
+    assert set(found["requests"]) == set(REQUEST_READERS)
+    assert (set(found["samples"]), found["families"]) == (set(SAMPLES), list(FAMILIES))
 
 
-@pytest.mark.parametrize("command", ["info", "generate", "list"])
-def test_help_has_an_example(runner: CliRunner, command: str) -> None:
+@pytest.mark.parametrize("command", trace_group.commands)
+def test_help_has_an_example_and_a_short_line(runner: CliRunner, command: str) -> None:
     result = invoke(runner, command, "--help")
     assert f"Example:\n    fleetsim trace {command}" in result.output
+    short = next(line for line in invoke(runner, "--help").output.splitlines() if f"  {command} " in line)
+    assert not short.endswith("...")
 
 
 def test_info_of_a_sample_fits_the_width(runner: CliRunner) -> None:
@@ -92,7 +104,7 @@ def test_a_file_goes_before_a_sample_of_its_name(
     assert json.loads(invoke(runner, "info", "philly-like-10k", "--json").output)["jobs"] == 1
     missing = invoke(runner, "info", "nothing-here")
     assert missing.exit_code == 2
-    assert "nothing-here: no such file. Bundled samples: philly-like-10k." in missing.output
+    assert "nothing-here: no such file. Bundled samples: philly-like-10k" in missing.output
 
 
 def test_generate_writes_what_the_api_makes(runner: CliRunner, tmp_path: Path) -> None:
@@ -121,7 +133,7 @@ def test_generate_writes_what_the_api_makes(runner: CliRunner, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "words",
-    [("--jobs", 0), ("--family", "helios"), ("--seed", -1), ("--start", "soon"), ("--jobs-per-day", "nan")],
+    [("--jobs", 0), ("--family", "atlantis"), ("--seed", -1), ("--start", "soon"), ("--jobs-per-day", "nan")],
 )
 def test_generate_refuses(runner: CliRunner, tmp_path: Path, words: tuple[object, ...]) -> None:
     result = invoke(runner, "generate", *words, "-o", tmp_path / "out.parquet")
@@ -134,3 +146,159 @@ def test_generate_into_nowhere(runner: CliRunner, tmp_path: Path) -> None:
     result = invoke(runner, "generate", "--jobs", 5, "-o", tmp_path / "none" / "out.parquet")
     assert result.exit_code == 1
     assert "No such file or directory" in result.output
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> tuple[Path, str, Path]:
+    """A log of four jobs with a fault, and its mapping."""
+    (tmp_path / "log").write_text("t,d,n,who\n0,3600,2,a\n100,-1,1,a\x1b[31m\n200,60,1,b\n3600,3600,4,a\n")
+    (tmp_path / "map.yaml").write_text("submit_s: t\nduration_s: d\ngpus: n\ntenant: who\n")
+    return tmp_path / "log", "--columns", tmp_path / "map.yaml"
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    """Two hours of requests to two services, prefixes and failures among them."""
+    lines = []
+    for i in range(1000):
+        service, status = "chat" if i % 3 else "code", "ok" if i % 5 else "failed"
+        lines.append(f"{i * 7.25},{service},t{i % 4},{i % 900},{i % 5},{status}")
+    head = "arrival_s,service,tenant,prompt_tokens,output_tokens,status\n"
+    (tmp_path / "requests.csv").write_text(head + "\n".join(lines))
+    return tmp_path / "requests.csv"
+
+
+def test_info_of_requests_fits_the_width(runner: CliRunner, requests: Path) -> None:
+    result = invoke(runner, "info", requests)
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert all(len(line) <= 80 and line == line.rstrip() for line in lines)
+    assert " requests  1,000" in lines
+    assert " rate      0.138 requests/s; 0.137 to 0.14 in any 5 m" in lines
+    assert " tokens    409,500 prompt, 2,000 output; 200 requests without output" in lines
+    for words in (["chat", "666", "66.6%"], ["failed", "200", "20.0%"], ["t0", "250", "25.0%"]):
+        assert any(line.split()[:3] == words for line in lines), words
+    assert any(line.startswith(" variance/mean of counts") for line in lines)
+
+
+def test_info_of_requests_as_json_is_the_profile(runner: CliRunner, requests: Path) -> None:
+    found = json.loads(invoke(runner, "info", requests, "--json").output)
+    assert found == request_profile(read_requests(requests))
+    assert found["tokens"]["output"] == {
+        "known": 1000, "zero": 200, "sum": 2000.0, "mean": 2.0,
+        "p5": 0.0, "p25": 1.0, "p50": 2.0, "p75": 3.0, "p90": 4.0, "p95": 4.0, "p99": 4.0, "max": 4.0,
+    }  # fmt: skip
+    assert found["tokens"]["reasoning"] is None
+    assert found["burstiness"]["gap_cv"] == pytest.approx(0, abs=1e-9)
+    assert sum(found["by_hour"]["counts"]) == 1000
+    assert invoke(runner, "info", requests, "--zone", "Mars/Olympus").exit_code == 2
+
+
+def test_info_of_one_request(runner: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "r").write_text("arrival_s,prompt_tokens,output_tokens\n5,1,2\n")
+    result = invoke(runner, "info", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    assert "no time between them" in result.output
+
+
+def test_info_of_shared_prefixes_and_drawn_requests(runner: CliRunner, tmp_path: Path) -> None:
+    keys = '"timestamp": 0, "input_length": 1000, "output_length": 5, "hash_ids"'
+    (tmp_path / "m").write_text(f"{{{keys}: [1, 2]}}\n{{{keys}: [1, 3]}}\n")
+    assert "prefixes  25.0% of 4 blocks seen before" in invoke(runner, "info", tmp_path / "m").output
+    (tmp_path / "chunk-0-trace.csv").write_text("0,1,1,Gamma,1,1\n")
+    law = {"0": {"input_tokens": "{10: 1.0}", "output_tokens": "{20: 1.0}"}}
+    (tmp_path / "chunk-0-dataset.json").write_text(json.dumps(law))
+    assert "GENERATED: no service answered" in invoke(runner, "info", tmp_path).output
+
+
+def test_convert_writes_what_reading_gives(
+    runner: CliRunner, log: tuple[Path, str, Path], requests: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.parquet"
+    refused = invoke(runner, "convert", *log, "-o", output)
+    assert (refused.exit_code, output.exists()) == (2, False)
+    assert "1 of 4 rows cannot be used (duration_s is negative: 1)" in refused.output
+    result = invoke(runner, "convert", *log, "-o", output, "--bad-rows", "drop")
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Wrote 3 jobs to {output} (")
+    assert "left out 1: duration_s is negative" in result.output
+    assert read_trace(output).jobs["duration_s"].to_pylist() == [3600, 60, 3600]
+    assert invoke(runner, "convert", requests, "-o", output).exit_code == 0
+    assert read_requests(output).requests.equals(read_requests(requests).requests)
+    again = invoke(runner, "convert", "philly-like-10k", "-o", output)
+    assert again.output.startswith("Wrote 10,000 generated jobs")
+    assert read_trace(output).generated
+
+
+def test_convert_into_nowhere(runner: CliRunner, requests: Path, tmp_path: Path) -> None:
+    result = invoke(runner, "convert", requests, "-o", tmp_path / "none" / "out.parquet")
+    assert result.exit_code == 1
+    assert "No such file or directory" in result.output
+
+
+def test_validate(runner: CliRunner, log: tuple[Path, str, Path], requests: Path) -> None:
+    result = invoke(runner, "validate", *log, "--gpus", 12)
+    assert result.exit_code == 2
+    assert f"{log[0]}:3: duration_s is negative: '-1'." in result.output
+    assert "3 of 4 rows can be used as jobs (generic), over 1 h" in result.output
+    assert "6 GPU-hours, 6.0 GPUs busy if nothing waits: an offered load of 0.501 on 12 GPUs" in result.output
+    found = json.loads(invoke(runner, "validate", *log, "--json").output)
+    assert found["rejected"] == {"duration_s is negative": 1}
+    assert found["problems"][0]["place"] == f"{log[0]}:3"
+    good = invoke(runner, "validate", requests)
+    assert good.exit_code == 0
+    assert good.output.endswith("note: 200 requests have no output token; they are kept.\n")
+    assert "411,500 tokens of prompts and outputs" in good.output
+    assert invoke(runner, "validate", requests, "--gpus", 5).exit_code == 2
+    assert json.loads(invoke(runner, "validate", "philly-like-10k", "--json").output)["offered_load"] is None
+
+
+def test_sample(runner: CliRunner, requests: Path, tmp_path: Path) -> None:
+    output = tmp_path / "part.parquet"
+    result = invoke(runner, "sample", "philly-like-10k", "-n", 50, "--seed", 3, "-o", output)
+    assert (result.exit_code, read_trace(output).jobs.num_rows) == (0, 50)
+    assert result.output.startswith(f"Wrote 50 jobs to {output} (")
+    window = ("--from", "2024-01-08T00:00Z", "--to", "2024-01-09T00:00Z")
+    assert invoke(runner, "sample", "philly-like-10k", *window, "-o", output).exit_code == 0
+    submit_s = read_trace(output).jobs["submit_s"].to_pylist()
+    assert min(submit_s) >= 7 * 86400
+    assert max(submit_s) < 8 * 86400
+    assert invoke(runner, "sample", requests, "--to", "100", "-n", 5, "-o", output).exit_code == 0
+    assert max(read_requests(output).requests["arrival_s"].to_pylist()) < 100
+    for words in (("-n", 10**6), ("--from", "soon"), ("--from", "2024-01-08"), ("--from", "1e12"), ()):
+        assert invoke(runner, "sample", "philly-like-10k", *words, "-o", output).exit_code == 2
+
+
+def test_fit_and_generate_from_it(runner: CliRunner, requests: Path, tmp_path: Path) -> None:
+    family, output = tmp_path / "ours.yaml", tmp_path / "jobs.parquet"
+    result = invoke(runner, "fit", "philly-like-10k", "--about", "a look-alike", "--check", "-o", family)
+    assert result.exit_code == 0, result.output
+    assert "GPUs of a job: Kolmogorov-Smirnov" in result.output
+    assert result.output.endswith(f"Wrote the parameters of 10,000 jobs to {family}.\n")
+    assert load_family(family).about == "a look-alike"
+    assert invoke(runner, "fit", "philly-like-10k", "--about", "a look-alike").output == family.read_text()
+    report = json.loads(invoke(runner, "fit", "philly-like-10k", "--json", "-o", family).output)
+    assert report["measures"]["jobs_per_day"]["distance"] < 0.05
+    assert invoke(runner, "generate", "--family", family, "--jobs", 60, "-o", output).exit_code == 0
+    assert read_trace(output).jobs.num_rows == 60
+    load = ("--days", 5, "--load", 0.5, "--gpus", 64)
+    assert invoke(runner, "generate", "--family", family, *load, "-o", output).exit_code == 0
+    assert "requests, and only jobs can be fitted" in invoke(runner, "fit", requests).output
+    assert invoke(runner, "fit", "philly-like-10k", "--check").exit_code == 2
+
+
+def test_progress_of_a_long_conversion(
+    runner: CliRunner, requests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace_input, "PROGRESS_AFTER_S", -1.0)
+    monkeypatch.setattr(trace_input, "LINE_EVERY_S", -1.0)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 10_000)
+    result = invoke(runner, "convert", requests, "-o", tmp_path / "out.parquet")
+    assert f"Converting {requests}: 100% of 0 MB" in result.stderr
+    assert result.stdout.startswith("Wrote 1,000 requests")
+
+
+def test_nothing_of_a_file_is_obeyed(runner: CliRunner, log: tuple[Path, str, Path]) -> None:
+    log[0].write_text(log[0].read_text().replace("-1", "\x1b[2J"))
+    for command in ("info", "validate"):
+        assert "\x1b" not in invoke(runner, command, *log).output

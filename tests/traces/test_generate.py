@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from fleetsim_traces import Trace, TraceError, read_trace
-from fleetsim_traces.generate import generate_jobs, parameters, tenant_shares
+from fleetsim_traces.generate import generate_jobs
+from fleetsim_traces.generate_marginals import parameters, tenant_shares
 from fleetsim_traces.samples import SAMPLES, sample
 
 N = 400_000
@@ -137,11 +138,14 @@ def test_arguments_out_of_range(options: dict[str, object], said: str) -> None:
         generate_jobs(**options)  # type: ignore[arg-type]
 
 
-def test_bundled_sample_is_what_the_generator_makes() -> None:
-    found = read_trace(sample("philly-like-10k"))
-    made = generate_jobs(jobs=10_000, seed=2017)
+@pytest.mark.parametrize(("name", "family", "seed"), [("philly", "philly", 2017), ("helios", "helios", 2020)])
+def test_bundled_sample_is_what_the_generator_makes(name: str, family: str, seed: int) -> None:
+    path = sample(f"{name}-like-10k")
+    found = read_trace(path)
+    made = generate_jobs(family, jobs=10_000, seed=seed)
     assert found.jobs.equals(made.jobs, check_metadata=True)
-    assert (found.generated, found.epoch, found.format) == (True, made.epoch, "philly-like")
+    assert (found.generated, found.epoch, found.format) == (True, made.epoch, f"{name}-like")
+    assert path.stat().st_size < 300_000
 
 
 def test_samples_exist_and_others_are_named() -> None:

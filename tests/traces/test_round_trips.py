@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetsim_traces import TraceError, read_trace, write_jobs
+from fleetsim_traces import READERS, TraceError, read_trace, write_jobs
 from fleetsim_traces.philly import HEADER, ZONE
 
 Row = tuple[float, float, int, str]
@@ -47,6 +47,7 @@ def from_first(given_rows: list[Row]) -> list[Row]:
 
 
 @given(rows)
+@settings(deadline=None)
 def test_generic_csv(folder: Path, given_rows: list[Row]) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([("t", "d", "n", "who"), *given_rows])
@@ -57,6 +58,7 @@ def test_generic_csv(folder: Path, given_rows: list[Row]) -> None:
 
 
 @given(rows)
+@settings(deadline=None)
 def test_philly_local_time(folder: Path, given_rows: list[Row]) -> None:
     start = datetime(2017, 8, 1, tzinfo=UTC)
     local, expected = [], []
@@ -70,6 +72,7 @@ def test_philly_local_time(folder: Path, given_rows: list[Row]) -> None:
 
 
 @given(st.lists(st.tuples(seconds, seconds, gpus, st.integers(0, 99)), min_size=1, max_size=30))
+@settings(deadline=None)
 def test_swf(folder: Path, given_rows: list[tuple[int, int, int, int]]) -> None:
     lines = [
         f"{i} {s} -1 {d} {n} -1 -1 -1 -1 -1 1 -1 {g} -1 -1 -1 -1 -1"
@@ -82,6 +85,7 @@ def test_swf(folder: Path, given_rows: list[tuple[int, int, int, int]]) -> None:
 
 
 @given(rows)
+@settings(deadline=None)
 def test_job_table(folder: Path, given_rows: list[Row]) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([("submit_s", "duration_s", "gpus", "tenant"), *given_rows])
@@ -95,11 +99,11 @@ def test_job_table(folder: Path, given_rows: list[Row]) -> None:
     st.binary(max_size=400)
     | st.binary(max_size=200).map(lambda junk: b",".join(map(str.encode, HEADER)) + b"\n" + junk)
 )
-@settings(max_examples=300)
+@settings(max_examples=100, deadline=None)
 def test_bytes_never_crash(folder: Path, junk: bytes) -> None:
     path = folder / "junk"
     path.write_bytes(junk)
-    for form in ("auto", "philly", "swf", "generic", "jobs"):
+    for form in ("auto", *READERS):
         try:
             trace = read_trace(path, form, bad_rows="drop")
         except TraceError as error:

@@ -1,196 +1,209 @@
-"""Look-alikes of public logs: seeded, from published figures, with no row of the log in them.
+"""Look-alikes of job logs: seeded, from a family's figures, with no row of a log in them.
 
-What is imitated: GPU counts, run times by GPU count, hour and weekday of submission, busy and quiet days,
-bursts of jobs of one user, the shares of tenants and of the users in them, and how jobs ended.
+A family (:mod:`fleetsim_traces.parameters`) is a built-in name or a file that ``fit`` wrote. Its jobs come in
+batches: a tenant and a GPU count are drawn for each, then its user, its number of jobs and what their run
+times have in common. Batches begin at a rate that follows hour and weekday, times random factors of nested
+blocks of time, which makes submissions bursty at every scale from a minute to a week. Run times, batch sizes
+and gaps come from quantile tables of the tenant and the GPU count; how a job ends is drawn by its run time.
 
-What is not: run time, GPU count, tenant and status are independent of each other here. In the real log
-failed and killed jobs run longer than completed ones, and tenants differ: their shares are those of GPU time
-and here hold for jobs too, while in the log one tenant has half the jobs and a tenth of the GPU time. The
-real log also has outages and resubmission on a timer, and nothing here reacts to the queue. Log-normal tails
-are fits: look at the GPU-hours with ``fleetsim_traces.profile`` before you size anything by them.
+Not imitated: queueing and what users do about it (resubmission on a timer, waiting for quiet hours), outages,
+tenants that appear, vanish or are busy on days of their own, several GPU counts in one batch, and anything
+that ties one batch to an earlier one. ``start_s`` and ``estimate_s`` stay null. Tails end at the largest
+value of a table: look at the GPU-hours with ``fleetsim_traces.profile`` before you size anything by them.
+
+The family ``philly`` is an older, simpler model (:mod:`fleetsim_traces.generate_marginals`), kept because a
+bundled sample is made of it; ``philly-tenants`` is the closer one.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.random import Generator
 
+from fleetsim_traces import generate_marginals
+from fleetsim_traces.distributions import draw
+from fleetsim_traces.generate_arrivals import begins, stream
+from fleetsim_traces.generate_cells import Cells, as_table, batches_of, users_of
+from fleetsim_traces.parameters import FAMILIES as _BY_BATCH
+from fleetsim_traces.parameters import Parameters, load_family
 from fleetsim_traces.rows import to_arrow
 from fleetsim_traces.table import COLUMNS, MAX_TIME_S, Trace
 from fleetsim_traces.text import fail
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import polars as pl
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
 
-FAMILIES = ("philly",)
-START = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
-MAX_JOBS = 50_000_000
+FAMILIES = tuple(sorted((*generate_marginals.FAMILIES, *_BY_BATCH)))
+START = generate_marginals.START
+MAX_JOBS = generate_marginals.MAX_JOBS
 _DAY_S = 86400
 
 
-def parameters(family: str) -> dict[str, Any]:
-    """The figures of *family*, as its YAML file says; raises TraceError for a family that does not exist."""
-    import yaml
-
-    if family not in FAMILIES:
-        raise fail("family", f"no family {family!r}", f"There are {', '.join(FAMILIES)}.")
-    text = files("fleetsim_traces").joinpath("families", f"{family}.yaml").read_text("utf-8")
-    data: dict[str, Any] = yaml.safe_load(text)
-    return data
-
-
 def generate_jobs(
-    family: str = "philly",
+    family: str | Path | Parameters = "philly",
     *,
-    jobs: int = 10_000,
+    jobs: int | None = None,
     seed: int = 0,
     start: datetime = START,
     jobs_per_day: float | None = None,
+    days: float | None = None,
+    load: float | None = None,
+    gpus: float | None = None,
 ) -> Trace:
-    """Make *jobs* jobs that look like *family*; the same arguments give the same table.
+    """Make jobs that look like *family*; the same arguments give the same table.
 
-    *start* is the instant of ``submit_s = 0``; hours and weekdays of the family's rates are counted on its
-    clock. *jobs_per_day* sets the mean rate, else the family's own holds. Raises TraceError for arguments
-    out of range.
+    *family* is a built-in name, a family file, or parameters. *jobs* or *days* says how many (default 10,000
+    jobs). The mean rate is the family's own, or *jobs_per_day*, or what keeps *load* (0.8) of *gpus* busy on
+    average if nothing waits. *start* is the instant of ``submit_s = 0``; hours and weekdays of the family's
+    rates are counted on its clock. Raises TraceError for arguments out of range.
     """
-    import polars as pl
-
-    p = parameters(family)
-    rate = p["jobs_per_day"] if jobs_per_day is None else jobs_per_day
-    if not 1 <= jobs <= MAX_JOBS:
-        raise fail("jobs", f"{jobs:,} is not from 1 to {MAX_JOBS:,}")
+    if isinstance(family, str) and family in generate_marginals.FAMILIES:
+        rate = jobs_per_day
+        if load is not None or gpus is not None or days is not None:
+            remedy = "philly-tenants takes them; or give jobs and jobs_per_day."
+            raise fail("family", f"{family} takes no days, load or gpus", remedy)
+        return generate_marginals.generate_jobs(
+            family, jobs=10_000 if jobs is None else jobs, seed=seed, start=start, jobs_per_day=rate
+        )
+    p = family if isinstance(family, Parameters) else load_family(family, FAMILIES)
+    name = "fitted" if isinstance(family, Parameters) else Path(family).stem
+    cells = Cells(p)
+    rate = _rate(p, cells, jobs_per_day, load, gpus)
+    if days is not None and jobs is not None:
+        raise fail("days", "given together with jobs", "Keep one of the two.")
+    if days is not None and not 0 < days * _DAY_S < MAX_TIME_S / 10:
+        raise fail("days", f"{days:g} is not above 0 and below 11,574")
+    number = jobs if jobs is not None else 10_000 if days is None else max(1, round(days * rate))
+    if not 1 <= number <= MAX_JOBS:
+        raise fail("jobs", f"{number:,} is not from 1 to {MAX_JOBS:,}")
     if seed < 0:
         raise fail("seed", f"{seed} is negative")
     if start.tzinfo is None:
         raise fail("start", f"{start.isoformat()} has no UTC offset", f"Write {start.isoformat()}Z.")
     if not 1970 <= start.year <= 2200:
         raise fail("start", f"{start.isoformat()} is not from 1970 to 2200")
-    if not (rate > 0 and jobs / rate * _DAY_S < MAX_TIME_S / 10):  # NaN fails too
-        raise fail("jobs_per_day", f"{rate:g} is too low for {jobs:,} jobs or not above 0")
-
-    batches = _batches(_stream(seed, "batches"), jobs, p["follower_share"])
-    submit_s = _arrivals(seed, batches, start, jobs / rate, p)
-    tenant, user = _people(seed, batches, p)
-    gpus = _pick(_stream(seed, "gpus"), p["gpu_count_share"], jobs).astype(np.int64)
-    columns: dict[str, Any] = {
-        "submit_s": submit_s,
-        "duration_s": _durations(_stream(seed, "durations"), gpus, p["duration_by_gpus"]),
-        "gpus": gpus.astype(np.float64),
-        "gpu_share": np.ones(jobs),
-        "workload_class": [p["workload_class"]] * jobs,
-        "tenant": tenant,
-        "user": user,
-        "status": _pick(_stream(seed, "status"), p["status_share"], jobs),
-    }
-    frame = pl.DataFrame(columns).sort("submit_s", maintain_order=True)
-    frame = frame.with_columns(
-        pl.format("job-{}", pl.int_range(1, pl.len() + 1)).alias("job_id"),
-        *(
-            pl.lit(None, dtype=pl.Float64 if c.numeric else pl.String).alias(c.name)
-            for c in COLUMNS
-            if c.name not in columns and c.name != "job_id"
-        ),
-    )
+    if not number / rate * _DAY_S < MAX_TIME_S / 10:
+        raise fail("jobs_per_day", f"{rate:g} is too low for {number:,} jobs")
     return Trace(
-        jobs=to_arrow(frame),
-        format=f"{family}-like",
-        source=f"generate_jobs({family!r}, jobs={jobs}, seed={seed})",
+        jobs=_table(p, cells, number, number / rate, seed, start),
+        format=f"{name}-like",
+        source=f"generate_jobs({name!r}, jobs={number}, seed={seed})",
         epoch=start.astimezone(UTC),
-        rows_read=jobs,
+        rows_read=number,
         notes=(
-            f"Generated: {p['about']}; {jobs:,} jobs at {rate:g} a day, seed {seed}. No cluster ran them.",
+            f"Generated: {p.about}; {number:,} jobs at {rate:g} a day, seed {seed}. No cluster ran them.",
         ),
         generated=True,
     )
 
 
-def _stream(seed: int, cause: str) -> Generator:
-    """A generator of its own for each cause, by name: a new cause leaves the others' draws alone."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(cause.encode()),)))
+def gpu_seconds_per_job(p: Parameters) -> float:
+    """Mean of GPUs x share x run time over the jobs of a family."""
+    return Cells(p).gpu_seconds(p)
 
 
-def _pick(rng: Generator, shares: Mapping[Any, float], size: int) -> npt.NDArray[Any]:
-    weights = np.array(list(shares.values()))
-    return rng.choice(np.array(list(shares)), size=size, p=weights / weights.sum())
+def _rate(
+    p: Parameters, cells: Cells, jobs_per_day: float | None, load: float | None, gpus: float | None
+) -> float:
+    if (load is None) != (gpus is None):
+        raise fail("load", "load and gpus go together", "load=0.8, gpus=512 keeps 80 % of 512 GPUs busy.")
+    if load is not None and gpus is not None:
+        if jobs_per_day is not None:
+            raise fail("load", "given together with jobs_per_day", "Keep one of the two.")
+        if not (0 < load <= 1000 and 0 < gpus <= 1e9):  # NaN fails too
+            raise fail("load", f"{load:g} of {gpus:g} GPUs is not above 0 and below 1,000 of 1e9")
+        return load * gpus * _DAY_S / cells.gpu_seconds(p)
+    rate = p.jobs_per_day if jobs_per_day is None else jobs_per_day
+    if not 0 < rate <= 1e9:
+        raise fail("jobs_per_day", f"{rate:g} is not above 0 and up to 1e9")
+    return rate
 
 
-def _batches(rng: Generator, jobs: int, follower_share: float) -> Ints:
-    """The burst that each job belongs to: 0, 0, 1, 2, 2, 2, ..."""
-    first = rng.random(jobs) >= follower_share
-    first[0] = True
-    return np.cumsum(first) - 1
+def _table(p: Parameters, cells: Cells, jobs: int, days: float, seed: int, start: datetime) -> Any:
+    import polars as pl
 
+    cell, size = batches_of(cells, jobs, seed)
+    batch = np.repeat(np.arange(len(size)), size)
+    lead = np.cumsum(size) - size
+    row = cell[batch]
+    follower = np.ones(jobs, dtype=bool)
+    follower[lead] = False
+    again = follower & (stream(seed, "same_again").random(jobs) < p.batches.same_again_share)
 
-def _arrivals(seed: int, batches: Ints, start: datetime, days: float, p: dict[str, Any]) -> Floats:
-    """Submission of each job in whole seconds from *start*.
-
-    Bursts begin as a Poisson process given their number: uniform draws through the inverse of the
-    cumulative rate, which is the product of the hour's, the weekday's and a log-normal factor of the day.
-    """
-    hours = int(np.ceil(days * 24)) + 1
-    clock = start.hour + start.minute / 60 + start.second / 3600
-    edges = np.arange(hours + 1) - clock % 1  # whole hours of the clock, in hours from start
-    local = np.floor(clock) + np.arange(hours)
-    day = (local // 24).astype(np.int64)
-    sigma = np.sqrt(np.log1p(p["daily_cv"] ** 2))
-    load = _stream(seed, "day_load").lognormal(-(sigma**2) / 2, sigma, size=int(day[-1]) + 1)
-    rate = (
-        np.array(p["hour_rate"])[(local % 24).astype(np.int64)]
-        * np.array(p["weekday_rate"])[(start.weekday() + day) % 7]
-        * load[day]
-    )
-    cumulative = np.concatenate(([0.0], np.cumsum(rate)))
-    low, high = np.interp([0.0, days * 24], edges, cumulative)
-    draws = np.sort(_stream(seed, "arrivals").random(int(batches[-1]) + 1))
-    begin_s = np.interp(low + draws * (high - low), cumulative, edges) * 3600
-
-    gap_s = _stream(seed, "follower_gaps").exponential(p["follower_gap_s"], size=len(batches))
-    leads = np.flatnonzero(np.diff(batches, prepend=-1))
-    gap_s[leads] = 0.0
+    begin_s = begins(p.arrivals, seed, len(size), start, days)
+    gap_s = as_table(p.batches.gap_s).at(stream(seed, "gaps").standard_normal(jobs))
+    if p.arrivals.time_step_s:  # as many whole steps as the log would show
+        gap_s = np.floor(gap_s / p.arrivals.time_step_s) * p.arrivals.time_step_s
+    gap_s[~follower | again] = 0.0
     total_s = np.cumsum(gap_s)
-    submit_s: Floats = np.floor(begin_s[batches] + total_s - total_s[leads][batches])
-    return submit_s
+    submit_s = begin_s[batch] + total_s - total_s[lead][batch]
+    if p.arrivals.time_step_s:
+        submit_s = np.floor(submit_s / p.arrivals.time_step_s) * p.arrivals.time_step_s
+
+    common = p.batches.duration_correlation
+    scores = np.sqrt(common) * stream(seed, "batch_durations").standard_normal(len(size))[batch]
+    scores += np.sqrt(1 - common) * stream(seed, "durations").standard_normal(jobs)
+    duration_s = np.maximum(1.0, np.rint(draw(cells.tables, cells.duration[row], scores)))
+    duration_s = duration_s[np.maximum.accumulate(np.where(again, 0, np.arange(jobs)))]
+
+    gpus = cells.gpus[row]
+    tenant_names = np.array([name for name, _ in cells.tenants])
+    frame = pl.DataFrame({"submit_s": submit_s, "duration_s": duration_s, "gpus": gpus}).with_columns(
+        gpu_share=pl.when(pl.col("gpus") == 1)
+        .then(_pick(seed, "gpu_share", p.gpu_share_of_single, batch, pl.Float64))
+        .fill_null(1.0),
+        workload_class=pl.lit(p.workload_class, pl.String),
+        tenant=tenant_names[cells.tenant[row]],
+        user=pl.Series(users_of(seed, cells, cells.tenant[cell]), dtype=pl.String).gather(batch),
+        status=_status(seed, p, duration_s),
+        gpu_model=_pick(seed, "gpu_model", p.gpu_model_share, batch, pl.String),
+        priority=_pick(seed, "priority", p.priority_share, batch, pl.Int64),
+    )
+    frame = frame.sort("submit_s", maintain_order=True)
+    frame = frame.with_columns(
+        pl.format("job-{}", pl.int_range(1, pl.len() + 1)).alias("job_id"),
+        *(
+            pl.lit(None, dtype=pl.Float64 if c.numeric else pl.String).alias(c.name)
+            for c in COLUMNS
+            if c.name not in frame.columns and c.name != "job_id"
+        ),
+    )
+    return to_arrow(frame)
 
 
-def _durations(rng: Generator, gpus: Ints, fits: Mapping[int, Mapping[str, float]]) -> Floats:
-    """Run times in whole seconds, at least 1; a draw above the fit's maximum is drawn again."""
-    counts = np.array(sorted(fits))
-    row = np.searchsorted(counts, gpus, side="right") - 1
-    mu, sigma, max_s = (np.array([fits[int(c)][k] for c in counts])[row] for k in ("mu", "sigma", "max_s"))
-    duration_s = np.exp(mu + sigma * rng.standard_normal(len(gpus)))
-    while len(over := np.flatnonzero(duration_s > max_s)):
-        duration_s[over] = np.exp(mu[over] + sigma[over] * rng.standard_normal(len(over)))
-    return np.maximum(1.0, np.round(duration_s))
+def _pick(seed: int, cause: str, shares: Mapping[Any, float] | None, batch: Ints, kind: Any) -> pl.Series:
+    """A draw from *shares* for each batch, given to its jobs; null where there are no shares."""
+    import polars as pl
+
+    if shares is None:
+        return pl.repeat(None, len(batch), dtype=kind, eager=True)
+    chance = np.cumsum(list(shares.values()))
+    draws = stream(seed, cause).random(int(batch[-1]) + 1) * chance[-1]
+    place = np.minimum(np.searchsorted(chance, draws, side="right"), len(chance) - 1)
+    return pl.Series(list(shares), dtype=kind).gather(place[batch])
 
 
-def tenant_shares(p: Mapping[str, Any]) -> Floats:
-    """Each tenant's share of the jobs: the known head, then the rest by rank."""
-    head = np.array(p["tenant_share"])
-    tail: Floats = np.arange(len(head) + 1, p["tenants"] + 1) ** -float(p["tenant_exponent"])
-    shares: Floats = np.concatenate((head, (1 - head.sum()) * tail / tail.sum()))
-    return shares
+def _status(seed: int, p: Parameters, duration_s: Floats) -> pl.Series:
+    """How each job ends: a draw from the shares of its band of run time; null where those are unknown."""
+    import polars as pl
 
-
-def _people(seed: int, batches: Ints, p: Mapping[str, Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Tenant and user of each job; a burst has one of each."""
-    shares = tenant_shares(p)
-    bursts = int(batches[-1]) + 1
-    tenant = _stream(seed, "tenants").choice(len(shares), size=bursts, p=shares)
-    team = np.maximum(1, np.round(shares * p["users"]).astype(np.int64))  # users of each tenant
-    first = np.cumsum(team) - team
-    weight = np.arange(1, team.max() + 1) ** -float(p["user_exponent"])
-    cumulative = np.cumsum(weight)
-    draw = _stream(seed, "users").random(bursts) * cumulative[team[tenant] - 1]
-    rank = np.minimum(np.searchsorted(cumulative, draw, side="right"), team[tenant] - 1)
-    tenants = np.array([f"vc-{i:02d}" for i in range(1, len(shares) + 1)])
-    users = np.array([f"user-{i:03d}" for i in range(1, int(team.sum()) + 1)])
-    return tenants[tenant[batches]], users[(first[tenant] + rank)[batches]]
+    if p.status is None:
+        return pl.repeat(None, len(duration_s), dtype=pl.String, eager=True)
+    draws = stream(seed, "status").random(len(duration_s))
+    limits = [np.inf if band.up_to_s is None else band.up_to_s for band in p.status]
+    which = np.searchsorted(np.array(limits), duration_s)
+    names = list(dict.fromkeys(name for band in p.status for name in band.share))
+    code = np.zeros(len(duration_s), np.int64)
+    for i, band in enumerate(p.status):
+        rows = np.flatnonzero(which == i)
+        chance = np.cumsum([band.share.get(name, 0.0) for name in names])
+        code[rows] = np.searchsorted(chance / chance[-1], draws[rows], side="right")
+    return pl.Series(names, dtype=pl.String).gather(code)

@@ -20,11 +20,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fleetsim_traces.rows import BadRows, Check, Draft, finish
 from fleetsim_traces.table import Trace
 from fleetsim_traces.text import fail, header_of, read_text, shorten, split_rows
-from fleetsim_traces.times import is_repeated, number, unix_s
+from fleetsim_traces.times import is_repeated, number, shift_days, unix_seconds
+
+if TYPE_CHECKING:
+    import polars as pl
 
 HEADER = ("timestamp", "duration", "num_gpus", "gpu_time", "cluster")
 ZONE = "America/Los_Angeles"
@@ -47,23 +51,24 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
             "Read it with format generic and a column mapping.",
         )
     rows = split_rows(path, data, names, start=start)
-    local = pl.col("timestamp").str.strip_chars().str.to_datetime(
-        "%Y-%m-%d %H:%M:%S", strict=False, time_unit="us"
-    )  # fmt: skip
-    repeats = rows.frame.height - rows.frame.select(names).unique().height
+    local = (
+        pl.col("timestamp")
+        .str.strip_chars()
+        .str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us", cache=False)
+    )
     frame = rows.frame.select(
         "line",
         local.alias("local"),
-        unix_s(local, ZONE).alias("submit_s"),
         number(pl.col("duration")).alias("duration_s"),
         number(pl.col("num_gpus")).alias("gpus"),
         number(pl.col("gpu_time")).alias("gpu_time_s"),
         pl.col("cluster").alias("tenant"),
-        pl.lit("training").alias("workload_class"),
         pl.col("timestamp").alias("time:raw"),
         pl.col("duration").alias("duration_s:raw"),
         pl.col("num_gpus").alias("gpus:raw"),
     )
+    frame = frame.with_columns(unix_seconds(frame["local"], ZONE).alias("submit_s"))
+    odd = frame.filter(pl.col("local").dt.date().is_in(shift_days(frame["local"], ZONE)))
     checks = [
         Check("timestamp is not a date and time", "time:raw", pl.col("local").is_null(),
               "Write YYYY-MM-DD HH:MM:SS, local time."),
@@ -76,8 +81,9 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
     notes = [
         f"{count:,} {text}"
         for count, text in (
-            (repeats, "rows repeat another row exactly; they are kept as jobs submitted together."),
-            (frame.filter(is_repeated(pl.col("local"), ZONE)).height,
+            (_repeats(rows.frame.select(names)),
+             "rows repeat another row exactly; they are kept as jobs submitted together."),
+            (odd.filter(is_repeated(pl.col("local"), ZONE)).height,
              f"timestamps happened twice ({ZONE}, clocks back); read as the first time."),
             (frame.filter(unlike).height, "rows have a gpu_time that is not duration x num_gpus; not used."),
         )
@@ -94,6 +100,16 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
             epoch=datetime(1970, 1, 1, tzinfo=UTC),
             rebase=True,
             notes=notes,
+            constants={"workload_class": "training"},
         ),
         bad_rows,
     )
+
+
+def _repeats(cells: pl.DataFrame) -> int:
+    """How many rows equal an earlier one; only rows whose hashes meet are compared."""
+    import polars as pl
+
+    hashes = cells.hash_rows()
+    alike = cells.filter(hashes.is_duplicated()) if hashes.n_unique() < cells.height else cells.clear()
+    return alike.height - alike.select(pl.all()).unique().height

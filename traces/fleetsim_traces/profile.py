@@ -96,7 +96,7 @@ def profile(trace: Trace, *, zone: str = "UTC", top: int = TOP) -> dict[str, Any
             "by_jobs": _quantiles(duration_s, np.ones_like(duration_s)),
             "by_gpu_time": _quantiles(duration_s, weight),
         },
-        "arrivals": _arrivals(trace, jobs["submit_s"], zone),
+        "arrivals": _arrivals(trace, zone),
         "tenants": {
             "count": tenants.height,
             "top": tenants.head(top).to_dicts(),
@@ -137,25 +137,38 @@ def _quantiles(values: Floats, weights: Floats) -> dict[str, float]:
     return dict(zip(QUANTILES, found.tolist(), strict=True))
 
 
-def _arrivals(trace: Trace, submit_s: pl.Series, zone: str) -> dict[str, Any]:
+def local_hours(trace: Trace, times_s: Floats, zone: str) -> npt.NDArray[np.int64]:
+    """The hour of the week (0 is Monday from midnight) in *zone* of each of *times_s*, on the trace's clock.
+
+    Without an epoch hours count from the trace's own zero. Raises TraceError for a zone that does not exist.
+    """
     import polars as pl
 
     if not is_zone(zone):
         raise fail("zone", f"no time zone {zone!r}", zone_hint(zone))
     if trace.epoch is None:
-        hour = (submit_s // 3600 % 24).cast(pl.Int64).to_numpy()
-        return {"zone": None, "by_hour": np.bincount(hour, minlength=24).tolist(), "by_weekday": None}
-    local = (
-        (submit_s * 1e6 + trace.epoch.timestamp() * 1e6)
-        .cast(pl.Int64)
-        .cast(pl.Datetime("us", "UTC"))
-        .dt.convert_time_zone(zone)
-    )
-    return {
-        "zone": zone,
-        "by_hour": np.bincount(local.dt.hour().to_numpy(), minlength=24).tolist(),
-        "by_weekday": np.bincount(local.dt.weekday().to_numpy() - 1, minlength=7).tolist(),
-    }
+        return (times_s // 3600).astype(np.int64) % 168
+    since = pl.Series(times_s * 1e6 + trace.epoch.timestamp() * 1e6).cast(pl.Int64)
+    local = since.cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone)
+    weekday, hour = (part.cast(pl.Int64).to_numpy() for part in (local.dt.weekday(), local.dt.hour()))
+    hours: npt.NDArray[np.int64] = (weekday - 1) * 24 + hour
+    return hours
+
+
+def local_counts(trace: Trace, zone: str) -> tuple[list[int], list[int] | None]:
+    """Submissions by hour of the day (24) and by weekday from Monday (7), in *zone*.
+
+    Without an epoch hours count from the trace's own zero, and weekdays are None. Raises TraceError for a
+    zone that does not exist.
+    """
+    hours = local_hours(trace, trace.jobs["submit_s"].to_numpy(), zone)
+    by_weekday = None if trace.epoch is None else np.bincount(hours // 24, minlength=7).tolist()
+    return np.bincount(hours % 24, minlength=24).tolist(), by_weekday
+
+
+def _arrivals(trace: Trace, zone: str) -> dict[str, Any]:
+    by_hour, by_weekday = local_counts(trace, zone)
+    return {"zone": zone if trace.epoch else None, "by_hour": by_hour, "by_weekday": by_weekday}
 
 
 def _gini(values: Floats) -> float:

@@ -1,12 +1,13 @@
 """From a reader's draft to a :class:`~fleetsim_traces.table.Trace`: check every row, count faults, sort.
 
-Every reader ends here, so what the job table promises is checked in one place.
+Every reader ends here, so what the tables promise is checked in one place. :func:`finish` makes job tables;
+:func:`sift` and :func:`to_arrow` do the same work for tables with other columns.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from fleetsim_traces.errors import Problem, TraceError
 from fleetsim_traces.table import COLUMNS, WORKLOAD_CLASSES, Column, Trace, schema
 from fleetsim_traces.text import MAX_TEXT, Misfit, fail, shorten
+from fleetsim_traces.times import number
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 BadRows = Literal["refuse", "drop"]
 EXAMPLES = 5  # rejected rows shown for each reason
+NO_GPU = "no GPU asked for"
+NEVER_STARTED = "never started"
 RAW = ":raw"  # suffix of the source's own text of a column, for messages
 
 
@@ -35,25 +39,59 @@ class Check:
     remedy: str = ""
 
 
+def numbers(**columns: str) -> list[pl.Expr]:
+    """Table columns as numbers, and the text of each, from the columns of the source: ``gpus="num_gpu"``."""
+    import polars as pl
+
+    return [
+        expr
+        for name, source in columns.items()
+        for expr in (number(pl.col(source)).alias(name), pl.col(source).alias(name + RAW))
+    ]
+
+
+def no_gpu() -> Check:
+    """Skips rows of 0 GPUs."""
+    import polars as pl
+
+    return Check(NO_GPU, "gpus", pl.col("gpus") == 0)
+
+
 @dataclass
 class Draft:
-    """What a reader found: *frame* with job-table columns and ``line``, numbers as Float64, names as String.
+    """What a reader found: *frame* with columns of the table and ``line``, numbers Float64, names String.
 
-    A column ``<name>:raw`` holds the source's text. Absent columns become null (``gpu_share`` 1, ``tenant``
-    "default", ``job_id`` the line). With *rebase* true, times are on the source's clock, whose zero is
-    *epoch* (UTC); the finished trace counts from the whole second of its first submission.
+    A column ``<name>:raw`` holds the source's text. *constants* are values that every row has. Columns in
+    neither become null (``gpu_share`` 1, ``tenant`` "default", ``job_id`` the line). Rows that *skips* finds
+    are sound but none of the table's business: they are counted and left out before anything is checked.
+    With *rebase* true, times are on the source's clock, whose zero is *epoch* (UTC); the finished trace
+    counts from the whole second of its first submission.
     """
 
     path: Path
     format: str
     frame: pl.DataFrame
     checks: Sequence[Check] = ()
+    skips: Sequence[Check] = ()
     misfits: Sequence[Misfit] = ()
     fields: int = 0  # expected in a row, for the message about misfits
     epoch: datetime | None = None
     rebase: bool = False
     notes: list[str] = field(default_factory=list)
     generated: bool = False
+    constants: Mapping[str, str | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """The rows of a draft that pass, and what became of the others; *notes* tell of those skipped."""
+
+    frame: pl.DataFrame
+    rows_read: int  # without those skipped
+    rejected: Mapping[str, int]
+    samples: tuple[Problem, ...]
+    skipped: Mapping[str, int]
+    notes: tuple[str, ...]
 
 
 @dataclass
@@ -67,17 +105,75 @@ class _Rejects:
 
 
 def finish(draft: Draft, bad_rows: BadRows) -> Trace:
-    """Check, sort and convert *draft*.
+    """Check, sort and convert *draft*; raises TraceError as :func:`sift` does."""
+    import polars as pl
+
+    unique = Check(
+        "job_id repeats an earlier row",
+        "job_id",
+        ~pl.col("job_id").is_first_distinct(),
+        "Keep one row for each job.",
+    )
+    order = Check("start_s is before submit_s", "start_s", pl.col("start_s") < pl.col("submit_s"))
+    known = Check(
+        "workload_class is unknown",
+        "workload_class",
+        ~pl.col("workload_class").is_in(WORKLOAD_CLASSES),
+        f"Use {', '.join(WORKLOAD_CLASSES)}.",
+    )
+    present = draft.frame.columns
+    extra = [known] * ("workload_class" in present) + [order] * ("start_s" in present)
+    found = sift(draft, bad_rows, COLUMNS, extra, unique if "job_id" in present else None, "jobs")
+    frame, epoch, notes = found.frame, draft.epoch, [*draft.notes, *found.notes]
+    if draft.rebase:
+        frame, epoch = _rebase(draft.path, frame, epoch)
+    if not frame["submit_s"].is_sorted():
+        notes.append("Rows were not in order of submission; they were sorted.")
+        frame = frame.sort("submit_s", maintain_order=True)
+    return Trace(
+        jobs=to_arrow(frame, {"tenant": "default", "gpu_share": 1.0, **draft.constants}),
+        format=draft.format,
+        source=str(draft.path),
+        epoch=epoch,
+        rows_read=found.rows_read,
+        rejected=found.rejected,
+        samples=found.samples,
+        skipped=found.skipped,
+        notes=tuple(notes),
+        generated=draft.generated,
+    )
+
+
+def _rebase(path: Path, frame: pl.DataFrame, epoch: datetime | None) -> tuple[pl.DataFrame, datetime | None]:
+    """Times counted from the whole second of the first submission, and the instant of that."""
+    import polars as pl
+
+    zero = math.floor(frame["submit_s"].min())  # type: ignore[arg-type]
+    # microseconds: what is lost below them is noise of the subtraction
+    times = [name for name in ("submit_s", "start_s") if name in frame.columns]
+    frame = frame.with_columns((pl.col(times) - zero).round(6))
+    try:
+        return frame, epoch + timedelta(seconds=zero) if epoch else None
+    except OverflowError:
+        raise fail(path, f"{zero:,} s after {epoch} is beyond the calendar", "Is the epoch right?") from None
+
+
+def sift(
+    draft: Draft,
+    bad_rows: BadRows,
+    columns: Sequence[Column],
+    extra: Sequence[Check],
+    unique: Check | None,
+    what: str,
+) -> Sifted:
+    """The rows of *draft* that keep the promises of *columns*, its own checks, *extra*, then *unique*.
 
     Raises TraceError with counts by reason and examples where rows are at fault and *bad_rows* is
     ``refuse``, and where no usable row is left.
     """
-    import polars as pl
-
-    path, rejects = draft.path, _Rejects()
-    rows_read = draft.frame.height + len(draft.misfits)
-    if rows_read == 0:
-        raise fail(path, "no jobs in it", "A trace has at least one row.")
+    path, rejects, skips = draft.path, _Rejects(), _Rejects()
+    if draft.frame.height + len(draft.misfits) == 0:
+        raise fail(path, f"no {what} in it", "A trace has at least one row.")
     if draft.misfits:
         rejects.add(
             "wrong number of fields",
@@ -91,72 +187,48 @@ def finish(draft: Draft, bad_rows: BadRows) -> Trace:
                 for m in draft.misfits[:EXAMPLES]
             ],
         )
-    frame = _complete(draft.frame)
-    frame = _sift(path, frame, [*draft.checks, *_contract(frame.columns, signed=draft.rebase)], rejects)
-    repeats = Check(
-        "job_id repeats an earlier row",
-        "job_id",
-        ~pl.col("job_id").is_first_distinct(),
-        "Keep one row for each job.",
-    )
-    frame = _sift(path, frame, [repeats], rejects)
+    frame = _pick(path, draft.frame, draft.skips, skips)
+    rows_read = frame.height + len(draft.misfits)
+    if rows_read == 0:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in skips.counts.items())
+        raise fail(path, f"no {what} in it that can be used ({reasons})", "Is it the right file?")
+    frame = _clean(frame, columns)
+    signed = draft.rebase
+    frame = _pick(path, frame, [*draft.checks, *_contract(columns, frame.columns, signed), *extra], rejects)
+    if unique and frame[unique.shown].n_unique() < frame.height:
+        frame = _pick(path, frame, [unique], rejects)
     if rejects.counts and bad_rows == "refuse":
         raise TraceError([_summary(path, rejects.counts, rows_read), *rejects.samples])
     if frame.height == 0:
         raise TraceError([Problem(str(path), f"none of {rows_read:,} rows can be used"), *rejects.samples])
-
-    notes, epoch = list(draft.notes), draft.epoch
-    if draft.rebase:
-        zero = math.floor(frame["submit_s"].min())  # type: ignore[arg-type]
-        # microseconds: what is lost below them is noise of the subtraction
-        frame = frame.with_columns((pl.col("submit_s", "start_s") - zero).round(6))
-        try:
-            epoch = epoch + timedelta(seconds=zero) if epoch else None
-        except OverflowError:
-            raise fail(
-                path, f"{zero:,} s after {epoch} is beyond the calendar", "Is the epoch right?"
-            ) from None
-    if not frame["submit_s"].is_sorted():
-        notes.append("Rows were not in order of submission; they were sorted.")
-        frame = frame.sort("submit_s", maintain_order=True)
-    return Trace(
-        jobs=to_arrow(frame),
-        format=draft.format,
-        source=str(path),
-        epoch=epoch,
-        rows_read=rows_read,
-        rejected=rejects.counts,
-        samples=tuple(rejects.samples),
-        notes=tuple(notes),
-        generated=draft.generated,
-    )
+    notes = tuple(f"{count:,} rows left out: {reason}." for reason, count in skips.counts.items())
+    return Sifted(frame, rows_read, rejects.counts, tuple(rejects.samples), skips.counts, notes)
 
 
-def _complete(frame: pl.DataFrame) -> pl.DataFrame:
-    """*frame* with every column of the job table; names stripped, empty ones null."""
+def _clean(frame: pl.DataFrame, columns: Sequence[Column]) -> pl.DataFrame:
+    """*frame* with the names in it stripped, empty ones null, empty shares 1."""
     import polars as pl
 
-    absent = {"job_id": pl.col("line").cast(pl.String), "tenant": pl.lit("default")}
     made = []
-    for c in COLUMNS:
+    for c in columns:
         if c.name not in frame.columns:
-            empty = pl.lit(None, dtype=pl.Float64 if c.numeric else pl.String)
-            expr = absent.get(c.name, empty)
-        elif c.numeric:
-            expr = pl.col(c.name)
-        else:
+            continue
+        if not c.numeric:
             text = pl.col(c.name).str.strip_chars()
-            expr = pl.when(text != "").then(text)
-        made.append((expr.fill_null(1.0) if c.name == "gpu_share" else expr).alias(c.name))
+            made.append(pl.when(text != "").then(text).alias(c.name))
+        elif c.name == "gpu_share":
+            made.append(pl.col(c.name).fill_null(1.0))
     return frame.with_columns(made)
 
 
-def _contract(present: Sequence[str], *, signed: bool) -> list[Check]:
-    """What the job table promises, as checks; *signed* while times may lie before the source's zero."""
+def _contract(columns: Sequence[Column], present: Sequence[str], signed: bool) -> list[Check]:
+    """What a table promises of the columns *present*, as checks; *signed* while times may lie before zero."""
     import polars as pl
 
     checks = []
-    for c in COLUMNS:
+    for c in columns:
+        if c.name not in present:
+            continue
         col, raw = pl.col(c.name), c.name + RAW
         shown = raw if raw in present else c.name
         if c.numeric and raw in present:
@@ -170,18 +242,14 @@ def _contract(present: Sequence[str], *, signed: bool) -> list[Check]:
                 checks.append(Check(f"{c.name} is not a whole number", shown, col != col.floor()))
             checks += _limits(c, shown, signed and c.name in ("submit_s", "start_s"))
         else:
+            long = col.str.len_bytes() > MAX_TEXT  # a quick look first: bytes are never fewer
             checks.append(
-                Check(f"{c.name} is over {MAX_TEXT:,} characters", shown, col.str.len_chars() > MAX_TEXT)
+                Check(
+                    f"{c.name} is over {MAX_TEXT:,} characters",
+                    shown,
+                    long & (col.str.len_chars() > MAX_TEXT),
+                )
             )
-    checks.append(
-        Check(
-            "workload_class is unknown",
-            "workload_class",
-            ~pl.col("workload_class").is_in(WORKLOAD_CLASSES),
-            f"Use {', '.join(WORKLOAD_CLASSES)}.",
-        )
-    )
-    checks.append(Check("start_s is before submit_s", "start_s", pl.col("start_s") < pl.col("submit_s")))
     return checks
 
 
@@ -202,23 +270,24 @@ def _limits(column: Column, shown: str, signed: bool) -> Iterable[Check]:
         yield Check(f"{column.name} is above {high:,.0f}{unit}", shown, col > high, remedy)
 
 
-def _sift(path: Path, frame: pl.DataFrame, checks: Sequence[Check], rejects: _Rejects) -> pl.DataFrame:
+def _pick(path: Path, frame: pl.DataFrame, checks: Sequence[Check], rejects: _Rejects) -> pl.DataFrame:
     """The rows that pass; each other row is counted once, under the first check it fails."""
     import polars as pl
 
+    if not checks or frame.height == 0:
+        return frame
+    found = frame.select(check.bad.any().alias(str(i)) for i, check in enumerate(checks)).row(0)
+    hits = {i: check for (i, check), bad in zip(enumerate(checks), found, strict=True) if bad}
+    if not hits:
+        return frame
     verdict = pl.coalesce(
-        [
-            pl.when(check.bad.fill_null(False)).then(pl.lit(i, dtype=pl.Int32))
-            for i, check in enumerate(checks)
-        ]
+        [pl.when(check.bad.fill_null(False)).then(pl.lit(i, dtype=pl.Int32)) for i, check in hits.items()]
     )
     verdicts = frame.select(verdict.alias("check")).to_series()
-    if verdicts.null_count() == frame.height:
-        return frame
-    for number in verdicts.drop_nulls().unique().sort():
-        check = checks[number]
-        hit = frame.filter(verdicts == number)
-        head = hit.head(EXAMPLES).select("line", check.shown).iter_rows()
+    for i in verdicts.drop_nulls().unique().sort():
+        check = checks[i]
+        hit = frame.filter(verdicts == i)
+        head = hit.head(EXAMPLES).select("line", pl.col(check.shown).alias("shown")).iter_rows()
         rejects.add(
             check.reason,
             hit.height,
@@ -245,19 +314,39 @@ def _summary(path: Path, counts: dict[str, int], rows_read: int) -> Problem:
     )
 
 
-def to_arrow(frame: pl.DataFrame) -> pa.Table:
-    """The job-table columns of *frame* in exactly the declared schema, one chunk."""
+def to_arrow(
+    frame: pl.DataFrame,
+    constants: Mapping[str, str | float] | None = None,
+    columns: Sequence[Column] = COLUMNS,
+    target: pa.Schema | None = None,
+) -> pa.Table:
+    """The *columns* of *frame* in exactly the declared schema (*target*, else the job table's), one chunk.
+
+    Columns that are absent have the value in *constants*, else null; ``job_id`` the line.
+    """
+    import numpy as np
     import polars as pl
     import pyarrow as pa
 
     kinds = {"float64": pl.Float64, "float32": pl.Float32, "int32": pl.Int32}
-    target = schema()
-    columns = []
-    for c in COLUMNS:
-        series = frame[c.name]
-        if c.numeric:
-            columns.append(series.cast(kinds[c.kind]).to_arrow())
+    target = target or schema()
+    size, arrays = frame.height, []
+    for c in columns:
+        value = (constants or {}).get(c.name)
+        if c.name in frame.columns:
+            series = frame[c.name]
+            if c.numeric:
+                arrays.append(series.cast(kinds[c.kind]).to_arrow())
+            else:
+                text = series.to_arrow().cast(pa.string())
+                arrays.append(text.dictionary_encode() if c.kind == "category" else text)
+        elif c.name == "job_id":
+            arrays.append(frame["line"].cast(pl.String).to_arrow().cast(pa.string()))
+        elif value is None:
+            arrays.append(pa.nulls(size, target.field(c.name).type))
+        elif c.kind == "category":
+            codes = pa.array(np.zeros(size, np.int32))
+            arrays.append(pa.DictionaryArray.from_arrays(codes, pa.array([value])))
         else:
-            text = series.to_arrow().cast(pa.string())
-            columns.append(text.dictionary_encode() if c.kind == "category" else text)
-    return pa.Table.from_arrays(columns, schema=target)
+            arrays.append(pa.repeat(pa.scalar(value, target.field(c.name).type), size))
+    return pa.Table.from_arrays(arrays, schema=target)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -101,6 +101,11 @@ BY_NAME: Mapping[str, Column] = {column.name: column for column in COLUMNS}
 
 def schema() -> pa.Schema:
     """The Arrow schema of the job table, with unit and description of each field and the version."""
+    return arrow_schema(COLUMNS, {VERSION_KEY: VERSION.encode()})
+
+
+def arrow_schema(columns: Sequence[Column], metadata: Mapping[bytes, bytes]) -> pa.Schema:
+    """The Arrow schema of a table with *columns*."""
     import pyarrow as pa
 
     types = {
@@ -118,16 +123,16 @@ def schema() -> pa.Schema:
                 nullable=c.nullable,
                 metadata={"unit": c.unit, "description": c.description},
             )
-            for c in COLUMNS
+            for c in columns
         ],
-        metadata={VERSION_KEY: VERSION.encode()},
+        metadata=dict(metadata),
     )
 
 
-def columns_markdown() -> str:
+def columns_markdown(columns: Sequence[Column] = COLUMNS) -> str:
     """The columns as a Markdown table, for the documentation."""
     rows = ["| column | type | unit | null | meaning |", "|---|---|---|---|---|"]
-    for c in COLUMNS:
+    for c in columns:
         kind = {"text": "string", "category": "dictionary of string"}.get(c.kind, c.kind)
         rows.append(f"| `{c.name}` | {kind} | {c.unit} | {'yes' if c.nullable else ''} | {c.description} |")
     return "\n".join(rows) + "\n"
@@ -140,8 +145,9 @@ class Trace:
     *jobs* has exactly :func:`schema`. *format* is what the rows were first read from, or a family with
     ``-like`` where they are generated; *source* is the file at hand. *epoch* is the UTC instant of
     ``submit_s = 0``, or None where the source tells no date. *rejected* counts rows by reason, *samples*
-    shows the first of each, and ``rows_read == jobs.num_rows + sum(rejected.values())``. *generated* marks a
-    look-alike that no cluster ever ran.
+    shows the first of each, and ``rows_read == jobs.num_rows + sum(rejected.values())``. *skipped* counts
+    rows that are sound but no GPU job of their own (no GPU asked for, a step of a job); ``rows_read`` is
+    without them. *generated* marks a look-alike that no cluster ever ran.
     """
 
     jobs: pa.Table
@@ -153,6 +159,7 @@ class Trace:
     samples: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     generated: bool = False
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_jobs(trace: Trace, path: str | Path) -> Path:
@@ -170,6 +177,7 @@ def write_jobs(trace: Trace, path: str | Path) -> Path:
         "generated": trace.generated,
         "rows_read": trace.rows_read,
         "rejected": dict(trace.rejected),
+        "skipped": dict(trace.skipped),
         "notes": list(trace.notes),
     }
     metadata = {**trace.jobs.schema.metadata, TRACE_KEY: json.dumps(facts, sort_keys=True).encode()}
