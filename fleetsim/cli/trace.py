@@ -47,6 +47,7 @@ def list_(as_json: bool) -> None:
       fleetsim trace list --json
     """
     from fleetsim_traces.generate import FAMILIES
+    from fleetsim_traces.parameters import REQUEST_FAMILIES
     from fleetsim_traces.reading import READERS
     from fleetsim_traces.request_reading import REQUEST_READERS
     from fleetsim_traces.samples import SAMPLES
@@ -57,7 +58,9 @@ def list_(as_json: bool) -> None:
         "samples": dict(SAMPLES),
     }
     if as_json:
-        click.echo(json.dumps({**known, "families": FAMILIES}, indent=2))
+        click.echo(
+            json.dumps({**known, "families": FAMILIES, "request_families": REQUEST_FAMILIES}, indent=2)
+        )
         return
     width = max(len(name) for rows in known.values() for name in rows)
     titles = {"jobs": "Job logs", "requests": "Request logs", "samples": "Bundled samples"}
@@ -66,7 +69,8 @@ def list_(as_json: bool) -> None:
         for name, about in known[key].items():
             click.echo(f"  {name:<{width}}  {about}")
     click.secho("Families to generate", bold=True)
-    click.echo(f"  {', '.join(FAMILIES)}")
+    click.echo(f"  jobs      {', '.join(FAMILIES)}")
+    click.echo(f"  requests  {', '.join(REQUEST_FAMILIES)}")
 
 
 @trace.command()
@@ -361,6 +365,7 @@ def fit(
     "--family", default="philly", show_default=True, help="What to imitate: a name, or a file of `trace fit`."
 )
 @click.option("--jobs", type=int, help="How many.  [default: 10000]")
+@click.option("--requests", type=int, help="Make so many LLM requests instead of jobs.")
 @click.option("--days", type=float, help="How long, instead of how many.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same jobs.")
 @click.option(
@@ -373,6 +378,7 @@ def fit(
 def generate(
     family: str,
     jobs: int | None,
+    requests: int | None,
     days: float | None,
     seed: int,
     start: str | None,
@@ -381,15 +387,23 @@ def generate(
     gpus: float | None,
     output: Path,
 ) -> None:
-    """Make jobs that look like a log's.
+    """Make jobs or requests that look like a log's.
 
-    The log is a public one, or your own described by ``fleetsim trace fit``. The result is a job table.
+    The log is a public one, or your own jobs described by ``fleetsim trace fit``. The result is a job table,
+    or with --requests a request table.
 
     \b
     Example:
       fleetsim trace generate --family philly --jobs 100000 --seed 7 -o jobs.parquet
       fleetsim trace generate --family ours.yaml --days 90 --load 0.8 --gpus 512 -o quarter.parquet
+      fleetsim trace generate --family azure-conv --requests 20000 -o chat.parquet
     """
+    if requests is not None:
+        given = {"--jobs": jobs, "--days": days, "--jobs-per-day": jobs_per_day, "--load": load}
+        if wrong := [name for name, value in {**given, "--gpus": gpus}.items() if value is not None]:
+            raise click.UsageError(f"{', '.join(wrong)}: for jobs; --requests makes requests")
+        _generate_requests(family, requests, seed, start, output)
+        return
     from fleetsim.cli.trace_show import size
     from fleetsim_traces.generate import FAMILIES, generate_jobs
     from fleetsim_traces.table import write_jobs
@@ -408,6 +422,19 @@ def generate(
         )
         write_jobs(made, output)
     click.echo(f"Wrote {made.jobs.num_rows:,} generated jobs to {output} ({size(output)}).")
+
+
+def _generate_requests(family: str, requests: int, seed: int, start: str | None, output: Path) -> None:
+    from fleetsim.cli.trace_show import size
+    from fleetsim_traces.generate_requests import generate_requests
+    from fleetsim_traces.requests import write_requests
+
+    with patience("Generating requests"):
+        made = generate_requests(
+            family, requests=requests, seed=seed, **_start(_instant(start) if start else None)
+        )
+        write_requests(made, output)
+    click.echo(f"Wrote {made.requests.num_rows:,} generated requests to {output} ({size(output)}).")
 
 
 def _start(start: datetime | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from fleetsim.cli import trace_input
+from fleetsim.cli import cli, trace_input
 from fleetsim.cli.main import Root
 from fleetsim.cli.trace import trace as trace_group
 from fleetsim_traces import READERS, pieces, read_trace
@@ -302,3 +302,38 @@ def test_nothing_of_a_file_is_obeyed(runner: CliRunner, log: tuple[Path, str, Pa
     log[0].write_text(log[0].read_text().replace("-1", "\x1b[2J"))
     for command in ("info", "validate"):
         assert "\x1b" not in invoke(runner, command, *log).output
+
+
+def test_generate_makes_requests_that_info_reads(runner: CliRunner, tmp_path: Path) -> None:
+    """The same seed gives the same file; options of jobs are refused; so is an unknown family."""
+    words = ["trace", "generate", "--family", "azure-conv", "--requests", "500", "--seed", "3", "-o"]
+    for name in ("a.parquet", "b.parquet"):
+        made = runner.invoke(cli, [*words, str(tmp_path / name)])
+        assert made.exit_code == 0 and "Wrote 500 generated requests" in made.output
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    facts = json.loads(runner.invoke(cli, ["trace", "info", str(tmp_path / "a.parquet"), "--json"]).stdout)
+    assert facts["requests"] == 500
+    refused = runner.invoke(cli, [*words, str(tmp_path / "c.parquet"), "--load", "0.5"])
+    assert refused.exit_code == 2 and "--load: for jobs" in refused.output
+    words[3] = "azure-chat"
+    unknown = runner.invoke(cli, [*words, str(tmp_path / "c.parquet")])
+    assert unknown.exit_code == 2 and "azure-conv" in unknown.output
+    assert not (tmp_path / "c.parquet").exists()
+
+
+def test_info_draws_jobs_and_says_that_it_draws_no_requests(runner: CliRunner, tmp_path: Path) -> None:
+    """A page that loads nothing from anywhere, and a picture; the figures stay on stdout alone."""
+    page, picture = tmp_path / "p.html", tmp_path / "p.png"
+    words = ["trace", "info", "philly-like-10k", "--html", str(page), "--png", str(picture), "--gpus", "400"]
+    drawn = runner.invoke(cli, [*words, "--json"])
+    assert drawn.exit_code == 0
+    assert json.loads(drawn.stdout)["jobs"] == 10_000
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert page.read_text("utf-8").lstrip().lower().startswith("<!doctype html>")
+    requests = tmp_path / "r.parquet"
+    runner.invoke(
+        cli, ["trace", "generate", "--family", "azure-conv", "--requests", "50", "-o", str(requests)]
+    )
+    refused = runner.invoke(cli, ["trace", "info", str(requests), "--html", str(tmp_path / "no.html")])
+    assert refused.exit_code == 2 and "only jobs are drawn" in refused.output
+    assert not (tmp_path / "no.html").exists()
