@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+GOLDEN := $(shell grep -rl update-golden tests --include="test_*.py")
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format golden wheel bench clean
@@ -36,7 +37,7 @@ format: $(VENV)/.dev   ## Format the code and sort imports
 	$(BIN)/ruff format
 
 golden: $(VENV)/.dev   ## Rewrite the golden files from today's output (then read the diff)
-	$(BIN)/python -m pytest -q -k golden --update-golden
+	$(BIN)/python -m pytest -q --update-golden $(GOLDEN)
 
 wheel: $(VENV)/.dev   ## Build the source archive and the wheel
 	$(BIN)/python -m build --outdir dist
