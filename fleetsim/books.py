@@ -197,7 +197,6 @@ class Books:
                 keys.append(key)
                 seconds.append(np.bincount(at_key, spent, len(key)).astype(np.float64))
 
-        self.installed_gpu_s = [float(u.sum()) for u in up]
         self.usage = self._usage(keys, seconds, up, up_waiting, held, held_waiting)
 
     def _usage(

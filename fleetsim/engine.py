@@ -21,8 +21,9 @@ from fleetsim.observer import Attempts, Observer
 from fleetsim.policies.placement import Placement
 from fleetsim.policies.queue import Queue
 
-#: SimPy priorities at equal times (0 is SimPy's own URGENT). Finishes come before all of them.
-REPAIR, DELIVERY, ARRIVAL = 1, 2, 9
+#: SimPy priorities at equal times. Finishes come before all of them; 0 is SimPy's URGENT, 1 its NORMAL, which
+#: repairs and failures will have.
+DELIVERY, ARRIVAL = 2, 9
 
 
 class _Moment(simpy.Event):

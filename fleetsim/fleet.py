@@ -17,13 +17,12 @@ class Pool:
     simulators that scan their nodes in order.
     """
 
-    __slots__ = ("_listed", "buckets", "free", "gpus_per_node", "idle", "idle_nodes", "name", "nodes")
+    __slots__ = ("_listed", "buckets", "free", "gpus_per_node", "idle", "idle_nodes", "name")
 
     def __init__(self, name: str, gpus_per_node: int, free: list[int]) -> None:
         self.name = name
         self.gpus_per_node = gpus_per_node
         self.free = free
-        self.nodes = 0
         self.idle = 0  # free GPUs
         self.idle_nodes = 0  # nodes with all their GPUs free
         self.buckets: list[list[int]] = [[] for _ in range(gpus_per_node + 1)]  # use lowest()
@@ -31,7 +30,6 @@ class Pool:
 
     def add(self, node: int) -> None:
         """Bring *node* into service with all its GPUs free."""
-        self.nodes += 1
         self.free[node] = 0
         self.give(node, self.gpus_per_node)
 
