@@ -78,8 +78,8 @@ class Recorder(Observer):
         self._activity = activity.astype(np.float32)
         self._power_w = np.array([c.model.power_w(activity) for c in cohorts])  # [cohort, activity]
         count = len(jobs)
-        self._start_s = np.full(count, np.nan)
-        self._end_s = np.full(count, np.nan)
+        self._start_s = np.frombuffer(attempts.start_s)  # views: they follow the model
+        self._end_s = np.frombuffer(attempts.end_s)
         self._status = np.where(rejected >= 0, schema.REJECTED, schema.QUEUED).astype(np.int8)
         self._cohort = np.full(count, -1, np.int32)
         self._nodes = np.zeros(count, np.int32)
@@ -118,8 +118,7 @@ class Recorder(Observer):
     def _pieces(self, job: Ints, outcome: int) -> tuple[Any, ...]:
         """The latest attempts of *job*, a row for each node: job, node, GPUs, start, end, outcome."""
         attempts = self._attempts
-        start_s = np.frombuffer(attempts.start_s)[job]
-        end_s = np.frombuffer(attempts.end_s)[job]
+        start_s, end_s = self._start_s[job], self._end_s[job]
         node = np.frombuffer(attempts.node, np.int32)[job]
         gpus = self._jobs.gpus[job]
         pieces = np.ones(len(job), np.int32)
@@ -128,8 +127,6 @@ class Recorder(Observer):
         pieces[split] = [len(gang) // 2 for gang in gangs]
         first = node.copy()
         first[split] = [gang[0] for gang in gangs]
-        self._start_s[job] = start_s
-        self._end_s[job] = end_s
         self._status[job] = outcome
         self._cohort[job] = self._node_cohort[first]
         self._nodes[job] = pieces
@@ -240,7 +237,7 @@ class Recorder(Observer):
         import pyarrow as pa
 
         jobs = self._jobs
-        missing = np.isnan(self._start_s)
+        missing = self._status >= schema.QUEUED  # or rejected: it never started
         return {
             "job": np.arange(len(jobs)),
             "job_id": jobs.job_id,
@@ -281,7 +278,7 @@ class Recorder(Observer):
     def _queue_columns(self) -> dict[str, Any]:
         """Change points of the queue, from submissions and starts of the jobs that waited."""
         jobs = self._jobs
-        never = np.isnan(self._start_s)
+        never = self._status >= schema.QUEUED
         waited = (self._rejected < 0) & (never | (self._start_s > jobs.submit_s))
         left = waited & ~never
         time_s = np.concatenate([jobs.submit_s[waited], self._start_s[left]])
