@@ -42,18 +42,29 @@ with_bad_rows = click.option(
     show_default=True,
     help="What to do with rows at fault.",
 )
-with_zone = click.option("--zone", default="UTC", show_default=True, help="Time zone of hours and weekdays.")
+with_zone = click.option(
+    "--zone",
+    default="UTC",
+    show_default=True,
+    help="Time zone of hours and weekdays, and of times in a log that has none (sacct).",
+)
+with_log_zone = click.option(
+    "--zone", help="Time zone of times in a log that has none (sacct).  [default: UTC]"
+)
 to_table = click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Parquet file to write."
 )
 with_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 
 
-def find_input(file: str, form: str, columns: Path | None) -> Found:
-    """How to read *file*, a bundled sample's name included."""
-    from fleetsim_traces.either import find, load_mapping
+def find_input(
+    file: str, form: str, columns: Path | None, zone: str | None = None, *, needed: bool = True
+) -> Found:
+    """How to read *file*, a bundled sample's name included; *zone* as in ``either.zoned``."""
+    from fleetsim_traces.either import find, load_mapping, zoned
 
-    return find(locate(file), form, load_mapping(columns) if columns else None)
+    found = find(locate(file), form, load_mapping(columns) if columns else None)
+    return found if zone is None else zoned(found, zone, needed=needed)
 
 
 def locate(file: str) -> Path:

@@ -58,6 +58,33 @@ def sacct(rows: int, path: Path) -> None:
     frame.write_csv(path, separator="|", quote_style="never")
 
 
+def mapped(rows: int, path: Path) -> None:
+    """Any CSV with a column mapping: eight columns."""
+    frame = _jobs(rows).select(
+        pl.format("job-{}", pl.int_range(rows)).alias("id"),
+        pl.col("submit").dt.strftime("%Y-%m-%dT%H:%M:%SZ").alias("submitted"),
+        pl.col("took").cast(pl.Float64).alias("run_time"),
+        pl.col("gpus").alias("gpu_num"),
+        pl.format("vc{}", pl.col("who") % 9).alias("vc"),
+        pl.format("user{}", "who").alias("owner"),
+        pl.lit("COMPLETED").alias("state"),
+        pl.lit("A100").alias("model"),
+    )
+    frame.write_csv(path)
+
+
+MAPPING = {
+    "job_id": "id",
+    "submit_s": {"column": "submitted", "zone": "UTC"},
+    "duration_s": "run_time",
+    "gpus": "gpu_num",
+    "tenant": "vc",
+    "user": "owner",
+    "status": {"column": "state", "map": {"COMPLETED": "completed"}},
+    "gpu_model": "model",
+}
+
+
 def _jobs(rows: int) -> pl.DataFrame:
     rng = np.random.default_rng(SEED)
     start = np.datetime64("2017-08-07T00:00:00", "us")
@@ -71,9 +98,11 @@ def _jobs(rows: int) -> pl.DataFrame:
     )
 
 
-LAYOUTS: dict[str, tuple[Callable[[int, Path], None], dict[str, Any]]] = {
-    "philly": (philly, {}),
-    "sacct": (sacct, {"separator": "|", "quote_char": None}),
+# how each is written, and read by polars and by us
+LAYOUTS: dict[str, tuple[Callable[[int, Path], None], dict[str, Any], dict[str, Any]]] = {
+    "philly": (philly, {}, {}),
+    "mapped": (mapped, {}, {"columns": MAPPING}),
+    "sacct": (sacct, {"separator": "|", "quote_char": None}, {}),
 }
 
 
@@ -84,13 +113,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for name, (write, how) in LAYOUTS.items():
+        for name, (write, theirs, own) in LAYOUTS.items():
             path = Path(folder) / f"{name}.csv"
             write(options.rows, path)
             bare, ours = [], []
             for _ in range(options.repeat):
-                bare.append(_timed(lambda p, how: pl.read_csv(p, **how).height, options.rows, path, how))
-                ours.append(_timed(lambda p: read_trace(p).jobs.num_rows, options.rows, path))
+                bare.append(_timed(lambda p, how: pl.read_csv(p, **how).height, options.rows, path, theirs))
+                ours.append(
+                    _timed(lambda p, how: read_trace(p, **how).jobs.num_rows, options.rows, path, own)
+                )
             bare_wall, bare_cpu, wall, cpu = (
                 min(run[i] for run in runs) for runs in (bare, ours) for i in (0, 1)
             )

@@ -5,7 +5,8 @@ The table of ``traces/README.md`` is generated from this declaration by ``test_c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,8 @@ class Covered:
     """Files matching *glob* (in the folder of real traces) and their *reader*, or the *reason* for none.
 
     A star also matches slashes; a file belongs to the first row that matches. *kind* is the table: jobs,
-    nodes, states or requests. *rows* is the number of its rows, where known; *drop* says that some rows of
-    the file are at fault.
+    nodes, states or requests. *rows* is the number of its rows, where known; *rejected* counts those at fault
+    by reason.
     """
 
     glob: str
@@ -22,7 +23,12 @@ class Covered:
     reader: str = ""
     reason: str = ""
     rows: int | None = None
-    drop: bool = False
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+    def told(self) -> str:
+        """The reader and what it leaves out, or why there is none, as the documentation has it."""
+        left_out = "".join(f"; {count:,} rows left out: {why}" for why, count in self.rejected.items())
+        return f"`{self.reader}`{left_out}" if self.reader else self.reason
 
 
 def none(glob: str, reason: str) -> Covered:
@@ -31,7 +37,7 @@ def none(glob: str, reason: str) -> Covered:
 
 
 _OPENB = "alibaba-gpu-v2023-openb/openb_"
-_TELEMETRY = "samples of running pods, neither jobs nor requests"
+_TELEMETRY = "a day's samples of serving pods, without submission, end or number of GPUs: no jobs"
 _AGGREGATE = "figures computed from a trace, not its rows"
 
 COVERAGE = (
@@ -44,11 +50,20 @@ COVERAGE = (
     Covered(f"{_OPENB}pod_list_multigpu*.csv", "jobs", "openb"),
     Covered("alibaba-gpu-v2025-dlrm/disaggregated_DLRM_trace.csv", "jobs", "dlrm", rows=5352),
     Covered("alibaba-v2026-spot-gpu/derived/outputs/longest_jobs_top200.csv", "jobs", "spot", rows=200),
+    Covered(
+        "alibaba-v2026-spot-gpu/derived/outputs_extra/outliers_high_cpu_per_gpu.csv", "jobs", "spot", rows=500
+    ),
     Covered("mit-supercloud/slurm-log-queueing-clean.csv", "jobs", "supercloud", rows=487),
     Covered("gen-parallel-workloads/*.csv", "jobs", "gen-parallel"),
-    Covered("gavel/traces/msr/seed=0/*.trace", "jobs", "gavel", drop=True),
+    Covered(
+        "gavel/traces/msr/seed=0/*.trace",
+        "jobs",
+        "gavel",
+        rows=1627,
+        rejected={"no throughput for job type and GPUs": 373},
+    ),
     Covered("tiresias/60_job.csv", "jobs", "tiresias", rows=60),
-    Covered("tiresias/tf_job.csv", "jobs", "tiresias", rows=1, drop=True),
+    Covered("tiresias/tf_job.csv", "jobs", "tiresias", rows=1, rejected={"job_id repeats an earlier row": 1}),
     Covered("scheduler-inputs/trace_philly992.csv", "jobs", "tiresias", rows=992),
     Covered("scheduler-inputs/muri_trace*.csv", "jobs", "muri"),
     Covered("scheduler-inputs/muri_testbed_trace.csv", "jobs", "muri", rows=400),
@@ -87,6 +102,10 @@ COVERAGE = (
         "names of columns; the job, task and instance tables themselves are not there",
     ),
     none("alibaba-gpu-v2020-pai/mini-batch-time/*.csv", "times of mini-batches of three jobs"),
+    none(
+        "alibaba-v2026-spot-gpu/derived/outputs_extra/hourly_concurrency_top_models.csv",
+        "GPUs asked for by model: states are of clusters and virtual clusters",
+    ),
     none("alibaba-v2026-spot-gpu/derived/*.csv", _AGGREGATE),
     none("alibaba-v2026-genai/pod_*.csv.gz", _TELEMETRY),
     none("alibaba-v2026-genai/*latency*.csv.gz", "latencies of loading models, no requests of users"),

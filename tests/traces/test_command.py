@@ -337,3 +337,73 @@ def test_info_draws_jobs_and_says_that_it_draws_no_requests(runner: CliRunner, t
     refused = runner.invoke(cli, ["trace", "info", str(requests), "--html", str(tmp_path / "no.html")])
     assert refused.exit_code == 2 and "only jobs are drawn" in refused.output
     assert not (tmp_path / "no.html").exists()
+
+
+SACCT = "JobID|Submit|Start|End|State|AllocTRES|ElapsedRaw\n" + "".join(
+    f"{i}|2024-07-01T12:{i // 6:02}:{i % 6}0|2024-07-01T12:{i // 6:02}:{i % 6}0|"
+    f"2024-07-01T14:00:00|COMPLETED|"
+    f"gres/gpu={1 + i % 2}|{3600 + i}\n"
+    for i in range(300)
+)
+BERLIN = ("--zone", "Europe/Berlin")
+
+
+@pytest.fixture
+def accounting(tmp_path: Path) -> Path:
+    path = tmp_path / "sacct.txt"
+    path.write_text(SACCT)
+    return path
+
+
+@pytest.mark.parametrize("words", [["convert"], ["sample", "-n", "2"]])
+def test_times_of_accounting_are_read_in_the_zone_given(
+    runner: CliRunner, accounting: Path, tmp_path: Path, words: list[str]
+) -> None:
+    for zone, hour in (((), 12), (BERLIN, 10)):
+        result = invoke(runner, *words, accounting, *zone, "-o", tmp_path / "jobs.parquet")
+        assert result.exit_code == 0, result.output
+        epoch = read_trace(tmp_path / "jobs.parquet").epoch
+        assert epoch is not None
+        assert epoch.hour == hour
+
+
+def test_the_zone_is_that_of_times_read_and_of_hours_shown(runner: CliRunner, accounting: Path) -> None:
+    assert json.loads(invoke(runner, "validate", accounting, *BERLIN, "--json").output)["epoch"] == (
+        "2024-07-01T10:00:00+00:00"
+    )
+    found = json.loads(invoke(runner, "info", accounting, *BERLIN, "--json").output)
+    assert found["epoch"].startswith("2024-07-01T10:00:00")
+    hours = found["arrivals"]["by_hour"]
+    assert hours[12] == max(hours) > 0
+    assert invoke(runner, "fit", accounting, *BERLIN, "-o", accounting.with_name("f.yaml")).exit_code == 0
+
+
+def test_a_zone_that_is_none_or_of_no_use_is_refused(
+    runner: CliRunner, accounting: Path, tmp_path: Path
+) -> None:
+    result = invoke(runner, "convert", accounting, "--zone", "Europe/Berlni", "-o", tmp_path / "o")
+    assert result.exit_code == 2
+    assert "Did you mean Europe/Berlin?" in result.output
+    result = invoke(runner, "convert", "philly-like-10k", *BERLIN, "-o", tmp_path / "o")
+    assert result.exit_code == 2
+    assert "format jobs has no such option" in result.output
+    (tmp_path / "any.csv").write_text("submit_s,duration_s,gpus\n0,1,1\n")
+    result = invoke(runner, "validate", tmp_path / "any.csv", *BERLIN)
+    assert result.exit_code == 2
+    assert "Say it in the mapping" in result.output
+
+
+def test_a_folder_of_pai_tables_is_read_by_every_command(runner: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "pai_task_table.csv").write_text(
+        "j1,worker,2.0,Terminated,100.0,160.0,600.0,29.3,50.0,MISC\n"
+        "j2,worker,1.0,Terminated,110.0,170.0,600.0,29.3,200.0,MISC\n"
+    )
+    target = tmp_path / "o" / "jobs.parquet"
+    target.parent.mkdir()
+    for words in (["info"], ["validate"], ["convert", "-o", target], ["sample", "-n", "1", "-o", target]):
+        result = invoke(runner, words[0], tmp_path, *words[1:])
+        assert result.exit_code == 0, result.output
+    assert read_trace(target).format == "pai"
+    result = invoke(runner, "info", target.parent)
+    assert result.exit_code == 2
+    assert "a folder, not a file" in result.output

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fleetsim_traces import Trace, TraceError
+from fleetsim_traces import Trace, TraceError, quality
+from fleetsim_traces import fit as fit_module
 from fleetsim_traces.distributions import Table
 from fleetsim_traces.fit import fit
 from fleetsim_traces.fit_arrivals import batches_of
@@ -199,6 +200,52 @@ def test_batches_by_hand() -> None:
     assert len({b[0], b[2], b[4], b[5]}) == 4  # too late; another GPU count
     assert found["gap_s"].to_list() == [None, 5, None, 7, None, None]
     assert found["before_s"].to_list() == [None, 1, None, 2, None, None]
+
+
+@pytest.mark.parametrize("seeds", [range(5), range(5, 10), range(10, 15)])
+def test_the_gap_of_batches_is_found_whatever_the_seeds(
+    source: Trace, seeds: range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine in ten pauses of the process are up to 9 s; beyond, an owner's next job is of another batch."""
+    monkeypatch.setattr(fit_module, "_SEEDS", seeds)
+    assert fit_module._best_gap(source, "UTC") in (10, 30)
+
+
+@pytest.mark.parametrize("mean_s", [20, 200])
+def test_jobs_that_come_by_chance_are_in_no_batch(mean_s: float) -> None:
+    """However many pauses are short, the longer gaps that would join them are not even tried."""
+    rng = np.random.default_rng(5)
+    frame = pl.DataFrame(
+        {
+            "job_id": [str(i) for i in range(5000)],
+            "submit_s": np.cumsum(rng.exponential(mean_s, 5000)),
+            "duration_s": rng.exponential(1000, 5000),
+            "gpus": np.ones(5000),
+        }
+    )
+    trace = Trace(to_arrow(frame, {"tenant": "all", "gpu_share": 1.0}), "chance", "chance", None, 5000)
+    assert fit_module._likely_gaps(trace) == [0.5]
+    assert fit(trace).batches.jobs_by_gpus == fit(trace, batch_gap_s=0.5).batches.jobs_by_gpus
+
+
+def test_a_gap_that_one_seed_makes_nearest_is_passed_over(
+    source: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = {0.5: (0.90, 0.80, 0.90), 3.0: (0.20, 0.22, 0.21), 10.0: (0.05, 0.40, 0.41)}  # by seed
+    asked: list[float] = []
+
+    def measured(*_: object, **__: object) -> dict[str, Any]:
+        gap_s, seed = divmod(len(asked), 3)
+        asked.append(gap_s)
+        distances = dict.fromkeys(("dispersion.1min", "dispersion.10min"), None)
+        known = {**distances, "gap.ks": list(shown.values())[gap_s][seed]}
+        return {"measures": {name: {"distance": distance} for name, distance in known.items()}}
+
+    few = dataclasses.replace(source, jobs=source.jobs.slice(0, 500))
+    monkeypatch.setattr(fit_module, "_SEEDS", (0, 1, 2))
+    monkeypatch.setattr(fit_module, "_likely_gaps", lambda _: list(shown))
+    monkeypatch.setattr(quality, "check", measured)
+    assert fit_module._best_gap(few, "UTC") == 3.0
 
 
 def test_small_and_odd_traces(source: Trace) -> None:

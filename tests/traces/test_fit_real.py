@@ -6,22 +6,19 @@ times have heavy tails, so two look-alikes differ by about as much from each oth
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
 from fleetsim_traces import Trace, read_trace
 from fleetsim_traces.fit import fit
 from fleetsim_traces.generate import generate_jobs
 from fleetsim_traces.quality import check
-from fleetsim_traces.rows import to_arrow
-from fleetsim_traces.table import COLUMNS
+from fleetsim_traces.sampling import window
 
 PACIFIC = "America/Los_Angeles"
 SEEDS = (1, 2, 3)
@@ -89,26 +86,8 @@ def rows(trace: Trace) -> Any:
 
 def openb(folder: Path) -> Trace:
     """The GPU pods that ran, from the day on which nearly all load begins."""
-    with (folder / "openb_pod_list_default.csv").open() as file:
-        pods = [r for r in csv.DictReader(file) if int(r["num_gpu"]) and r["scheduled_time"]]
-    pods = [r for r in pods if int(r["creation_time"]) > 111 * 86400]
-    pods.sort(key=lambda r: int(r["creation_time"]))
-    first = int(pods[0]["creation_time"])
-    frame = pl.DataFrame(
-        {
-            "job_id": [r["name"] for r in pods],
-            "submit_s": [float(int(r["creation_time"]) - first) for r in pods],
-            "duration_s": [float(int(r["deletion_time"]) - int(r["scheduled_time"])) for r in pods],
-            "gpus": [int(r["num_gpu"]) for r in pods],
-            "gpu_share": [int(r["gpu_milli"]) / 1000 for r in pods],
-            "tenant": ["default"] * len(pods),
-            "status": [r["pod_phase"].lower() for r in pods],
-            "gpu_model": [r["gpu_spec"] or None for r in pods],
-        }
-    )
-    empty = {c.name: pl.lit(None, pl.Float64 if c.numeric else pl.String) for c in COLUMNS}
-    frame = frame.with_columns(**{k: v for k, v in empty.items() if k not in frame.columns})
-    return Trace(to_arrow(frame), "openb", "openb", datetime(2024, 1, 1, tzinfo=UTC), frame.height)
+    whole = read_trace(folder / "openb_pod_list_default.csv")
+    return window(whole, 111 * 86400, None)
 
 
 def test_openb(real_traces: Path) -> None:

@@ -331,3 +331,14 @@ def test_epochs(tmp_path: Path) -> None:
     trace = read_requests(tmp_path / "a", bad_rows="drop")
     assert trace.epoch == datetime(2024, 5, 10, tzinfo=UTC)
     assert trace.zero_s == trace.epoch.timestamp()
+
+
+def test_requests_have_the_same_doors_as_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("t,p,o\n5,1,2\n")
+    columns = {"arrival_s": "t", "prompt_tokens": "p", "output_tokens": "o"}
+    trace = fleetsim_traces.read_requests(path, columns=fleetsim_traces.RequestMap.from_dict(columns))
+    again = fleetsim_traces.write_requests(trace, tmp_path / "r.parquet")
+    assert fleetsim_traces.detect_requests(again) == "requests"
+    assert fleetsim_traces.read_requests(again).requests.schema.equals(fleetsim_traces.request_schema())
+    assert set(fleetsim_traces.__all__) <= set(dir(fleetsim_traces))

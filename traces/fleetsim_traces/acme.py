@@ -21,10 +21,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleetsim_traces.delimited import load
 from fleetsim_traces.rows import NEVER_STARTED, BadRows, Check, Draft, finish, no_gpu, numbers
 from fleetsim_traces.table import Trace
-from fleetsim_traces.text import load
-from fleetsim_traces.times import instants
+from fleetsim_traces.times import moments
 
 HEADER = (
     "job_id",
@@ -57,9 +57,7 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
     frame = cells.select(
         "line",
         "job_id",
-        instants(cells["submit_time"], _ZONE).alias("submit_s"),
-        instants(cells["start_time"], _ZONE).alias("start_s"),
-        instants(cells["end_time"], _ZONE).alias("end_s"),
+        *moments(cells, _ZONE, submit_s="submit_time", start_s="start_time", end_s="end_time"),
         *numbers(stated_s="duration", gpus="gpu_num"),
         "user",
         pl.col("type").replace_strict(CLASSES, default=None, return_dtype=pl.String).alias("workload_class"),

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fleetsim_traces.request_rows import finish, numeric
+from fleetsim_traces.delimited import load
+from fleetsim_traces.request_rows import finish
 from fleetsim_traces.requests import RequestTrace
-from fleetsim_traces.rows import BadRows, Draft
-from fleetsim_traces.text import load
+from fleetsim_traces.rows import BadRows, Draft, numbers
 
 HEADER = ("req_id", "model_dir", "adapter_dir", "prompt_len", "output_len", "req_time")
 
@@ -32,7 +32,7 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> RequestTrace:
         pl.col("req_id").alias("request_id"),
         pl.col("model_dir").alias("service"),
         pl.col("adapter_dir").alias("tenant"),
-        *numeric(prompt_tokens="prompt_len", output_tokens="output_len", arrival_s="req_time"),
+        *numbers(prompt_tokens="prompt_len", output_tokens="output_len", arrival_s="req_time"),
     )
     return finish(
         Draft(

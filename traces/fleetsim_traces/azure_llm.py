@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fleetsim_traces.request_rows import UNIX, finish, numeric
+from fleetsim_traces.delimited import load
+from fleetsim_traces.request_rows import UNIX, finish
 from fleetsim_traces.requests import RequestTrace
-from fleetsim_traces.rows import BadRows, Check, Draft
-from fleetsim_traces.text import load
+from fleetsim_traces.rows import BadRows, Check, Draft, numbers
 from fleetsim_traces.times import iso, unix_s
 
 HEADER = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
@@ -40,7 +40,7 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> RequestTrace:
         (unix_s(naive, "UTC") - offset_s.fill_null(0)).alias("arrival_s"),
         pl.col("TIMESTAMP").alias("time:raw"),
         offset_s.is_null().alias("bare"),
-        *numeric(prompt_tokens="ContextTokens", output_tokens="GeneratedTokens"),
+        *numbers(prompt_tokens="ContextTokens", output_tokens="GeneratedTokens"),
     )
     checks = [
         Check(

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fleetsim_traces.request_rows import finish, numeric
+from fleetsim_traces.delimited import load
+from fleetsim_traces.request_rows import finish
 from fleetsim_traces.requests import RequestTrace
-from fleetsim_traces.rows import BadRows, Draft
-from fleetsim_traces.text import load
+from fleetsim_traces.rows import BadRows, Draft, numbers
 
 HEADER = ("Timestamp", "Model", "Request tokens", "Response tokens", "Total tokens", "Log Type")
 LATER = ("Session ID", "Elapsed time")
@@ -34,11 +34,11 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> RequestTrace:
     cells = load(path, HEADER, LATER)
     frame = cells.rows.frame.select(
         "line",
-        *numeric(arrival_s="Timestamp"),
+        *numbers(arrival_s="Timestamp"),
         pl.col("Model").alias("service"),
         pl.col("Log Type").alias("kind"),
         pl.col("Session ID").alias("session"),
-        *numeric(prompt_tokens="Request tokens", output_tokens="Response tokens", latency_s="Elapsed time"),
+        *numbers(prompt_tokens="Request tokens", output_tokens="Response tokens", latency_s="Elapsed time"),
     ).with_columns(
         pl.when(pl.col("output_tokens") == 0)
         .then(pl.lit("failed"))

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fleetsim_traces.delimited import header_of
 from fleetsim_traces.either import Found
 from fleetsim_traces.errors import Problem, TraceError
 from fleetsim_traces.mapping import INSTANTS, REQUIRED, ColumnMap
@@ -32,7 +33,7 @@ from fleetsim_traces.requests import TOKENS, RequestTrace, write_requests
 from fleetsim_traces.rows import EXAMPLES
 from fleetsim_traces.runs import Runs
 from fleetsim_traces.table import BY_NAME, Trace, write_jobs
-from fleetsim_traces.text import fail, header_of, read_bytes, shorten
+from fleetsim_traces.text import fail, read_bytes, shorten
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fleetsim_traces.delimited import load
 from fleetsim_traces.rows import BadRows, Check, Draft, finish, no_gpu, numbers
 from fleetsim_traces.table import Trace
-from fleetsim_traces.text import load
 
 HEADER = (
     "instance_sn",

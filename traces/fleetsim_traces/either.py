@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from fleetsim_traces.doors import require_format
 from fleetsim_traces.mapping import ColumnMap, load_columns
-from fleetsim_traces.reading import READERS, detect, read_trace
+from fleetsim_traces.reading import READERS, detect, options_of, read_trace
 from fleetsim_traces.request_generic import RequestMap
 from fleetsim_traces.request_reading import REQUEST_READERS, detect_requests, read_requests
 from fleetsim_traces.requests import RequestTrace
 from fleetsim_traces.table import Trace
 from fleetsim_traces.text import fail
+from fleetsim_traces.times import is_zone, zone_hint
 
 Kind = Literal["jobs", "requests"]
 AnyMap = ColumnMap | RequestMap
@@ -22,18 +23,20 @@ AnyMap = ColumnMap | RequestMap
 
 @dataclass(frozen=True)
 class Found:
-    """A file and how to read it."""
+    """A file and how to read it; *zone* is that of its local times, where its format has such an option."""
 
     path: Path
     kind: Kind
     format: str
     columns: AnyMap | None = None
+    zone: str | None = None
 
     def read(self, bad_rows: str = "refuse") -> Trace | RequestTrace:
         """All of it; raises TraceError listing every problem found."""
         if self.kind == "jobs":
             columns = self.columns if isinstance(self.columns, ColumnMap) else None
-            return read_trace(self.path, self.format, columns=columns, bad_rows=bad_rows)
+            options = {} if self.zone is None else {"zone": self.zone}
+            return read_trace(self.path, self.format, columns=columns, bad_rows=bad_rows, **options)
         mapping = self.columns if isinstance(self.columns, RequestMap) else None
         return read_requests(self.path, self.format, columns=mapping, bad_rows=bad_rows)
 
@@ -44,11 +47,7 @@ def find(path: str | Path, format: str = "auto", columns: AnyMap | None = None) 
     A mapping says by its columns which table it feeds. Raises TraceError where nothing reads the file.
     """
     path = Path(path)
-    names = {**READERS, **REQUEST_READERS}
-    if format != "auto" and format not in names:
-        near = get_close_matches(format, names, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise fail("format", f"no format {format!r}", f"{hint}There are auto, {', '.join(names)}.")
+    require_format(format, {**READERS, **REQUEST_READERS})
     if columns is not None:
         kind: Kind = "requests" if isinstance(columns, RequestMap) else "jobs"
         if format not in ("auto", "generic"):
@@ -63,6 +62,22 @@ def find(path: str | Path, format: str = "auto", columns: AnyMap | None = None) 
     if (found := detect_requests(path)) is not None:
         return Found(path, "requests", found)
     return Found(path, "jobs", detect(path))
+
+
+def zoned(found: Found, zone: str, *, needed: bool = True) -> Found:
+    """*found* with its local times read as those of *zone*.
+
+    Raises TraceError for a word that is no zone and, if *needed*, for a format without that option.
+    """
+    if not is_zone(zone):
+        raise fail("zone", f"no time zone {zone!r}", zone_hint(zone))
+    if found.kind == "jobs" and "zone" in options_of(found.format):
+        return replace(found, zone=zone)
+    if needed:
+        mapped = found.format == "generic"
+        remedy = "Say it in the mapping, as `zone:` of a column." if mapped else "Leave it out."
+        raise fail("zone", f"format {found.format} has no such option", remedy)
+    return found
 
 
 def load_mapping(path: str | Path) -> AnyMap:

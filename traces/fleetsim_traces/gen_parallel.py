@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fleetsim_traces.delimited import load
 from fleetsim_traces.rows import BadRows, Check, Draft, finish, no_gpu, numbers
 from fleetsim_traces.table import Trace
-from fleetsim_traces.text import load
 from fleetsim_traces.times import number
 
 HEADER = ("u_id", "user", "gpu_num", "interval", "run_time", "wall_time", "new_status")

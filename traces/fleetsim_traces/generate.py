@@ -18,7 +18,7 @@ bundled sample is made of it; ``philly-tenants`` is the closer one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,11 @@ from fleetsim_traces import generate_marginals
 from fleetsim_traces.distributions import draw
 from fleetsim_traces.generate_arrivals import begins, stream
 from fleetsim_traces.generate_cells import Cells, as_table, batches_of, users_of
+from fleetsim_traces.generate_marginals import look_alike, require
 from fleetsim_traces.parameters import FAMILIES as _BY_BATCH
 from fleetsim_traces.parameters import Parameters, load_family
 from fleetsim_traces.rows import to_arrow
-from fleetsim_traces.table import COLUMNS, MAX_TIME_S, Trace
+from fleetsim_traces.table import MAX_TIME_S, Trace
 from fleetsim_traces.text import fail
 
 if TYPE_CHECKING:
@@ -82,27 +83,11 @@ def generate_jobs(
     if days is not None and not 0 < days * _DAY_S < MAX_TIME_S / 10:
         raise fail("days", f"{days:g} is not above 0 and below 11,574")
     number = jobs if jobs is not None else 10_000 if days is None else max(1, round(days * rate))
-    if not 1 <= number <= MAX_JOBS:
-        raise fail("jobs", f"{number:,} is not from 1 to {MAX_JOBS:,}")
-    if seed < 0:
-        raise fail("seed", f"{seed} is negative")
-    if start.tzinfo is None:
-        raise fail("start", f"{start.isoformat()} has no UTC offset", f"Write {start.isoformat()}Z.")
-    if not 1970 <= start.year <= 2200:
-        raise fail("start", f"{start.isoformat()} is not from 1970 to 2200")
+    require("jobs", number, seed, start)
     if not number / rate * _DAY_S < MAX_TIME_S / 10:
         raise fail("jobs_per_day", f"{rate:g} is too low for {number:,} jobs")
-    return Trace(
-        jobs=_table(p, cells, number, number / rate, seed, start),
-        format=f"{name}-like",
-        source=f"generate_jobs({name!r}, jobs={number}, seed={seed})",
-        epoch=start.astimezone(UTC),
-        rows_read=number,
-        notes=(
-            f"Generated: {p.about}; {number:,} jobs at {rate:g} a day, seed {seed}. No cluster ran them.",
-        ),
-        generated=True,
-    )
+    jobs_made = _table(p, cells, number, number / rate, seed, start)
+    return look_alike(jobs_made, name, p.about, rate, seed, start)
 
 
 def gpu_seconds_per_job(p: Parameters) -> float:
@@ -168,15 +153,7 @@ def _table(p: Parameters, cells: Cells, jobs: int, days: float, seed: int, start
         priority=_pick(seed, "priority", p.priority_share, batch, pl.Int64),
     )
     frame = frame.sort("submit_s", maintain_order=True)
-    frame = frame.with_columns(
-        pl.format("job-{}", pl.int_range(1, pl.len() + 1)).alias("job_id"),
-        *(
-            pl.lit(None, dtype=pl.Float64 if c.numeric else pl.String).alias(c.name)
-            for c in COLUMNS
-            if c.name not in frame.columns and c.name != "job_id"
-        ),
-    )
-    return to_arrow(frame)
+    return to_arrow(frame.with_columns(pl.format("job-{}", pl.int_range(1, pl.len() + 1)).alias("job_id")))
 
 
 def _pick(seed: int, cause: str, shares: Mapping[Any, float] | None, batch: Ints, kind: Any) -> pl.Series:

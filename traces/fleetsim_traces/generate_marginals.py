@@ -12,7 +12,6 @@ are fits: look at the GPU-hours with ``fleetsim_traces.profile`` before you size
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -21,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.random import Generator
 
+from fleetsim_traces.generate_arrivals import stream
 from fleetsim_traces.rows import to_arrow
-from fleetsim_traces.table import COLUMNS, MAX_TIME_S, Trace
+from fleetsim_traces.table import MAX_TIME_S, Trace
 from fleetsim_traces.text import fail
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pyarrow as pa
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
@@ -66,56 +67,53 @@ def generate_jobs(
 
     p = parameters(family)
     rate = p["jobs_per_day"] if jobs_per_day is None else jobs_per_day
-    if not 1 <= jobs <= MAX_JOBS:
-        raise fail("jobs", f"{jobs:,} is not from 1 to {MAX_JOBS:,}")
+    require("jobs", jobs, seed, start)
+    if not (rate > 0 and jobs / rate * _DAY_S < MAX_TIME_S / 10):  # NaN fails too
+        raise fail("jobs_per_day", f"{rate:g} is too low for {jobs:,} jobs or not above 0")
+
+    batches = _batches(stream(seed, "batches"), jobs, p["follower_share"])
+    submit_s = _arrivals(seed, batches, start, jobs / rate, p)
+    tenant, user = _people(seed, batches, p)
+    gpus = _pick(stream(seed, "gpus"), p["gpu_count_share"], jobs).astype(np.int64)
+    columns: dict[str, Any] = {
+        "submit_s": submit_s,
+        "duration_s": _durations(stream(seed, "durations"), gpus, p["duration_by_gpus"]),
+        "gpus": gpus.astype(np.float64),
+        "gpu_share": np.ones(jobs),
+        "workload_class": [p["workload_class"]] * jobs,
+        "tenant": tenant,
+        "user": user,
+        "status": _pick(stream(seed, "status"), p["status_share"], jobs),
+    }
+    frame = pl.DataFrame(columns).sort("submit_s", maintain_order=True)
+    frame = frame.with_columns(pl.format("job-{}", pl.int_range(1, pl.len() + 1)).alias("job_id"))
+    return look_alike(to_arrow(frame), family, p["about"], rate, seed, start)
+
+
+def require(what: str, number: int, seed: int, start: datetime) -> None:
+    """Raise TraceError where the *number* of *what*, the seed or the start is out of range."""
+    if not 1 <= number <= MAX_JOBS:
+        raise fail(what, f"{number:,} is not from 1 to {MAX_JOBS:,}")
     if seed < 0:
         raise fail("seed", f"{seed} is negative")
     if start.tzinfo is None:
         raise fail("start", f"{start.isoformat()} has no UTC offset", f"Write {start.isoformat()}Z.")
     if not 1970 <= start.year <= 2200:
         raise fail("start", f"{start.isoformat()} is not from 1970 to 2200")
-    if not (rate > 0 and jobs / rate * _DAY_S < MAX_TIME_S / 10):  # NaN fails too
-        raise fail("jobs_per_day", f"{rate:g} is too low for {jobs:,} jobs or not above 0")
 
-    batches = _batches(_stream(seed, "batches"), jobs, p["follower_share"])
-    submit_s = _arrivals(seed, batches, start, jobs / rate, p)
-    tenant, user = _people(seed, batches, p)
-    gpus = _pick(_stream(seed, "gpus"), p["gpu_count_share"], jobs).astype(np.int64)
-    columns: dict[str, Any] = {
-        "submit_s": submit_s,
-        "duration_s": _durations(_stream(seed, "durations"), gpus, p["duration_by_gpus"]),
-        "gpus": gpus.astype(np.float64),
-        "gpu_share": np.ones(jobs),
-        "workload_class": [p["workload_class"]] * jobs,
-        "tenant": tenant,
-        "user": user,
-        "status": _pick(_stream(seed, "status"), p["status_share"], jobs),
-    }
-    frame = pl.DataFrame(columns).sort("submit_s", maintain_order=True)
-    frame = frame.with_columns(
-        pl.format("job-{}", pl.int_range(1, pl.len() + 1)).alias("job_id"),
-        *(
-            pl.lit(None, dtype=pl.Float64 if c.numeric else pl.String).alias(c.name)
-            for c in COLUMNS
-            if c.name not in columns and c.name != "job_id"
-        ),
-    )
+
+def look_alike(jobs: pa.Table, name: str, about: str, rate: float, seed: int, start: datetime) -> Trace:
+    """*jobs* as a trace that says what it imitates: *about* the family *name*, at *rate* a day."""
+    number = jobs.num_rows
     return Trace(
-        jobs=to_arrow(frame),
-        format=f"{family}-like",
-        source=f"generate_jobs({family!r}, jobs={jobs}, seed={seed})",
+        jobs=jobs,
+        format=f"{name}-like",
+        source=f"generate_jobs({name!r}, jobs={number}, seed={seed})",
         epoch=start.astimezone(UTC),
-        rows_read=jobs,
-        notes=(
-            f"Generated: {p['about']}; {jobs:,} jobs at {rate:g} a day, seed {seed}. No cluster ran them.",
-        ),
+        rows_read=number,
+        notes=(f"Generated: {about}; {number:,} jobs at {rate:g} a day, seed {seed}. No cluster ran them.",),
         generated=True,
     )
-
-
-def _stream(seed: int, cause: str) -> Generator:
-    """A generator of its own for each cause, by name: a new cause leaves the others' draws alone."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(cause.encode()),)))
 
 
 def _pick(rng: Generator, shares: Mapping[Any, float], size: int) -> npt.NDArray[Any]:
@@ -142,7 +140,7 @@ def _arrivals(seed: int, batches: Ints, start: datetime, days: float, p: dict[st
     local = np.floor(clock) + np.arange(hours)
     day = (local // 24).astype(np.int64)
     sigma = np.sqrt(np.log1p(p["daily_cv"] ** 2))
-    load = _stream(seed, "day_load").lognormal(-(sigma**2) / 2, sigma, size=int(day[-1]) + 1)
+    load = stream(seed, "day_load").lognormal(-(sigma**2) / 2, sigma, size=int(day[-1]) + 1)
     rate = (
         np.array(p["hour_rate"])[(local % 24).astype(np.int64)]
         * np.array(p["weekday_rate"])[(start.weekday() + day) % 7]
@@ -150,10 +148,10 @@ def _arrivals(seed: int, batches: Ints, start: datetime, days: float, p: dict[st
     )
     cumulative = np.concatenate(([0.0], np.cumsum(rate)))
     low, high = np.interp([0.0, days * 24], edges, cumulative)
-    draws = np.sort(_stream(seed, "arrivals").random(int(batches[-1]) + 1))
+    draws = np.sort(stream(seed, "arrivals").random(int(batches[-1]) + 1))
     begin_s = np.interp(low + draws * (high - low), cumulative, edges) * 3600
 
-    gap_s = _stream(seed, "follower_gaps").exponential(p["follower_gap_s"], size=len(batches))
+    gap_s = stream(seed, "follower_gaps").exponential(p["follower_gap_s"], size=len(batches))
     leads = np.flatnonzero(np.diff(batches, prepend=-1))
     gap_s[leads] = 0.0
     total_s = np.cumsum(gap_s)
@@ -184,12 +182,12 @@ def _people(seed: int, batches: Ints, p: Mapping[str, Any]) -> tuple[npt.NDArray
     """Tenant and user of each job; a burst has one of each."""
     shares = tenant_shares(p)
     bursts = int(batches[-1]) + 1
-    tenant = _stream(seed, "tenants").choice(len(shares), size=bursts, p=shares)
+    tenant = stream(seed, "tenants").choice(len(shares), size=bursts, p=shares)
     team = np.maximum(1, np.round(shares * p["users"]).astype(np.int64))  # users of each tenant
     first = np.cumsum(team) - team
     weight = np.arange(1, team.max() + 1) ** -float(p["user_exponent"])
     cumulative = np.cumsum(weight)
-    draw = _stream(seed, "users").random(bursts) * cumulative[team[tenant] - 1]
+    draw = stream(seed, "users").random(bursts) * cumulative[team[tenant] - 1]
     rank = np.minimum(np.searchsorted(cumulative, draw, side="right"), team[tenant] - 1)
     tenants = np.array([f"vc-{i:02d}" for i in range(1, len(shares) + 1)])
     users = np.array([f"user-{i:03d}" for i in range(1, int(team.sum()) + 1)])

@@ -17,9 +17,10 @@ import numpy as np
 from fleetsim_traces.distributions import scores_of_ranks
 from fleetsim_traces.fit_arrivals import load_cv
 from fleetsim_traces.fit_tables import quantiles, round_to
-from fleetsim_traces.generate import MAX_JOBS, START
+from fleetsim_traces.generate import START
 from fleetsim_traces.generate_arrivals import begins, stream
 from fleetsim_traces.generate_cells import as_table
+from fleetsim_traces.generate_marginals import require
 from fleetsim_traces.parameters import REQUEST_FAMILIES, Arrivals, RequestParameters, load_family
 from fleetsim_traces.quality import decades, dispersion, ks, wasserstein
 from fleetsim_traces.requests import COLUMNS, PREFIX, RequestTrace, request_schema
@@ -65,12 +66,7 @@ def generate_requests(
     number = (
         requests if requests is not None else 10_000 if seconds is None else max(1, round(seconds * rate))
     )
-    if not 1 <= number <= MAX_JOBS:
-        raise fail("requests", f"{number:,} is not from 1 to {MAX_JOBS:,}")
-    if seed < 0:
-        raise fail("seed", f"{seed} is negative")
-    if start.tzinfo is None or not 1970 <= start.year <= 2200:
-        raise fail("start", f"{start.isoformat()} has no UTC offset or is not from 1970 to 2200")
+    require("requests", number, seed, start)
     return RequestTrace(
         requests=_table(p, number, number / rate, seed, start),
         format=f"{name}-like",

@@ -15,13 +15,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fleetsim_traces import mapped
+from fleetsim_traces.delimited import Misfit, open_sheet
 from fleetsim_traces.errors import Problem, TraceError
 from fleetsim_traces.mapping import END, INSTANTS, REQUIRED, UNITS, ColumnMap, Source, absent_columns
 from fleetsim_traces.parquet import is_parquet, open_file, read_table
 from fleetsim_traces.rows import RAW, BadRows, Check, Draft, finish
 from fleetsim_traces.table import BY_NAME, Trace
-from fleetsim_traces.text import Misfit, header_of, read_text, shorten, split_rows
-from fleetsim_traces.times import iso, number, scaled, unix_s
+from fleetsim_traces.text import shorten
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,31 +59,30 @@ def read(path: Path, *, columns: ColumnMap | None = None, bad_rows: BadRows = "r
     stamped = _require_types(given)
 
     made: list[pl.Expr] = [pl.col("line")]
-    checks: list[Check] = []
+    gaps: dict[str, Check] = {}  # what a null in a column may mean
     for name, spec in sources.items():
         if spec.column is None:
             made.append(pl.lit(spec.value).alias(name))
             continue
         cell, kind = given.cell(spec)
+        factor = UNITS.get(name, {}).get(spec.unit or "", Fraction(1))
         made.append(cell.cast(pl.String).fill_null("").alias(name + RAW))
         unread = pl.col(name).is_null() & (pl.col(name + RAW).str.strip_chars() != "")
         if name in stamped:
-            made.append(_timestamp(cell, kind, spec).alias(name))
+            made.append(mapped.timestamp(cell, kind, spec).alias(name))
             was = f" that was in {spec.zone}" if spec.zone else ""
             form = spec.format or "ISO 8601, such as 2017-10-03T04:11:39Z"
-            checks.append(Check(f"{name} is not a timestamp{was}", name + RAW, unread, f"Write {form}."))
+            gaps[name] = Check(f"{name} is not a timestamp{was}", name + RAW, unread, f"Write {form}.")
         elif name in INSTANTS:
-            made.append(_number(cell, kind, name, spec).alias(name))
-            checks.append(
-                Check(
-                    f"{name} is not a number", name + RAW, unread, "Timestamps need `zone:` in the mapping."
-                )
-            )
+            made.append(mapped.quantity(cell, kind, spec, factor).alias(name))
+            remedy = "Timestamps need `zone:` in the mapping."
+            gaps[name] = Check(f"{name} is not a number", name + RAW, unread, remedy)
         elif BY_NAME[name].numeric:
-            made.append(_number(cell, kind, name, spec).alias(name))
+            made.append(mapped.quantity(cell, kind, spec, factor).alias(name))
         else:
-            made.append(_name(cell.cast(pl.String), spec).alias(name))
+            made.append(mapped.name(cell.cast(pl.String), spec).alias(name))
     frame = given.cells.select(made)
+    checks = [check for name, check in gaps.items() if frame[name].null_count()]
     if END in sources:
         frame = frame.with_columns((pl.col(END) - pl.col("start_s")).round(6).alias("duration_s"))
         checks += [
@@ -103,13 +103,12 @@ def read(path: Path, *, columns: ColumnMap | None = None, bad_rows: BadRows = "r
 
 
 def _load_csv(path: Path, columns: ColumnMap | None) -> _Input:
-    data, place = read_text(path), f"{path}:1"
-    names, start = header_of(path, data, columns.separator if columns else ",")
+    sheet, place = open_sheet(path, separator=columns.separator if columns else ","), f"{path}:1"
+    names = sheet.names
     columns = columns or _by_name(place, names)
     if problems := absent_columns(place, columns, names):
         raise TraceError(problems)
-    keys = [str(i) for i in range(len(names))]
-    rows = split_rows(path, data, keys, separator=columns.separator, start=start)
+    rows = sheet.rows([spec.column for spec in columns.sources.values() if spec.column is not None])
     return _Input(path, place, names, rows.frame, columns, rows.misfits)
 
 
@@ -134,13 +133,7 @@ def _load_parquet(path: Path, columns: ColumnMap | None) -> _Input:
         if problems:
             raise TraceError(problems)
         cells = pl.DataFrame(pl.from_arrow(read_table(path, file, wanted)))
-    cells = cells.select(
-        pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("line"),
-        *(
-            (pl.col(name).cast(pl.String) if kind == pl.Categorical else pl.col(name)).alias(str(i))
-            for i, (name, kind) in enumerate(cells.schema.items())
-        ),
-    )
+    cells = mapped.numbered(cells)
     return _Input(path, str(path), wanted, cells, columns, [])
 
 
@@ -206,41 +199,3 @@ def _require_types(given: _Input) -> set[str]:
     if problems:
         raise TraceError(problems)
     return stamped
-
-
-def _timestamp(cell: pl.Expr, kind: pl.DataType, spec: Source) -> pl.Expr:
-    """Seconds since 1970 UTC."""
-    import polars as pl
-
-    zone = spec.zone or "UTC"
-    if isinstance(kind, pl.Datetime):
-        if kind.time_zone is None:
-            return unix_s(cell.cast(pl.Datetime("us")), zone)
-        return cell.dt.epoch("us").cast(pl.Float64) / 1e6
-    if spec.format is not None:
-        text = cell.str.strip_chars()
-        return unix_s(text.str.to_datetime(spec.format, strict=False, time_unit="us"), zone)
-    naive, offset_s = iso(cell)
-    return pl.when(offset_s.is_null()).then(unix_s(naive, zone)).otherwise(unix_s(naive, "UTC") - offset_s)
-
-
-def _number(cell: pl.Expr, kind: pl.DataType, name: str, spec: Source) -> pl.Expr:
-    """In the job table's unit; the mapping's value where the cell is empty."""
-    import polars as pl
-
-    factor = UNITS.get(name, {}).get(spec.unit or "", Fraction(1))
-    value = scaled(number(cell) if kind == pl.String else cell.cast(pl.Float64), factor)
-    if spec.value is None:
-        return value
-    empty = cell.cast(pl.String).fill_null("").str.strip_chars() == ""
-    return pl.when(empty).then(pl.lit(float(spec.value))).otherwise(value)
-
-
-def _name(text: pl.Expr, spec: Source) -> pl.Expr:
-    """Renamed by the mapping's ``map``; its value where the cell is empty."""
-    import polars as pl
-
-    text = text.str.strip_chars()
-    if spec.map:
-        text = text.replace({str(theirs): ours for theirs, ours in spec.map.items()})
-    return text if spec.value is None else pl.when(text != "").then(text).otherwise(pl.lit(spec.value))

@@ -12,17 +12,19 @@ execution time ``latency_s``. Prompts are counted in characters there, so token 
 
 *Known defects.* The date is shifted by an unknown amount: hours of the day are those of China if the shift is
 whole days, which the page does not say; read as UTC. Execution time is whole seconds, without the wait.
-PENDING and PROCESSING requests never ended in the log: kept, with their status; some have no model.
+PENDING and PROCESSING requests never ended in the log: kept, with their status; some have no model. There is
+no job side: the files beside it are a day's samples of serving pods and of queues, without submission, end or
+number of GPUs.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from fleetsim_traces.request_rows import UNIX, finish, numeric
+from fleetsim_traces.delimited import load
+from fleetsim_traces.request_rows import UNIX, finish
 from fleetsim_traces.requests import RequestTrace
-from fleetsim_traces.rows import BadRows, Check, Draft
-from fleetsim_traces.text import load
+from fleetsim_traces.rows import BadRows, Check, Draft, numbers
 from fleetsim_traces.times import unix_s
 
 HEADER = (
@@ -52,7 +54,7 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> RequestTrace:
         pl.col("groupId").alias("tenant"),
         pl.col("predict_type").alias("kind"),
         pl.col("predict_status").replace(_STATUS).alias("status"),
-        *numeric(images="num_images_per_prompt", steps="num_inference_steps", latency_s="exec_time_seconds"),
+        *numbers(images="num_images_per_prompt", steps="num_inference_steps", latency_s="exec_time_seconds"),
     )
     checks = [
         Check(

@@ -21,10 +21,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleetsim_traces.delimited import load
 from fleetsim_traces.rows import NEVER_STARTED, BadRows, Check, Draft, finish, no_gpu, numbers
 from fleetsim_traces.table import Trace
-from fleetsim_traces.text import load
-from fleetsim_traces.times import instants
+from fleetsim_traces.times import moments
 
 HEADER = (
     "job_id",
@@ -50,9 +50,7 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
     frame = cells.select(
         "line",
         "job_id",
-        instants(cells["submit_time"], ZONE).alias("submit_s"),
-        instants(cells["start_time"], ZONE).alias("start_s"),
-        instants(cells["end_time"], ZONE).alias("end_s"),
+        *moments(cells, ZONE, submit_s="submit_time", start_s="start_time", end_s="end_time"),
         *numbers(duration_s="duration", gpus="gpu_num"),
         pl.col("vc").alias("tenant"),
         "user",

@@ -21,7 +21,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +29,7 @@ from pathlib import Path
 from fleetsim_traces.errors import Problem, TraceError
 from fleetsim_traces.table import BY_NAME
 from fleetsim_traces.text import fail, require_file, shorten
-from fleetsim_traces.times import SECONDS, is_zone, zone_hint
+from fleetsim_traces.times import SECONDS, instant, is_zone, zone_hint
 
 END = "end_s"
 INSTANTS = ("submit_s", "start_s", END)
@@ -44,6 +44,7 @@ UNITS: Mapping[str, Mapping[str, Fraction]] = {
         "MiB": Fraction(2**20, 10**9),
     },
 }
+OPTIONS = ("separator", "epoch")
 _KEYS = ("column", "value", "unit", "format", "zone", "map")
 _MAX_BYTES = 1 << 20
 
@@ -79,34 +80,19 @@ class ColumnMap:
         problems: list[Problem] = []
         if not isinstance(data, Mapping):
             raise fail(
-                place, f"must be a mapping, not {_show(data)}", "Write `submit_s: column_name` and so on."
+                place, f"must be a mapping, not {show(data)}", "Write `submit_s: column_name` and so on."
             )
         sources: dict[str, Source] = {}
-        options = ("separator", "epoch")
         for key, spec in data.items():
             if key in BY_NAME or key == END:
                 found = list(_problems(f"{place}.{key}", key, spec))
                 problems += found
                 if not found:
                     sources[key] = Source(column=spec) if isinstance(spec, str) else Source(**spec)
-            elif key not in options:
-                remedy = _meant(key, [*BY_NAME, END, *options])
+            elif key not in OPTIONS:
+                remedy = meant(key, [*BY_NAME, END, *OPTIONS])
                 problems.append(Problem(f"{place}.{key}", "not a column of the job table", remedy))
-        separator, epoch = data.get("separator", ","), _instant(data.get("epoch"))
-        if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
-            problems.append(
-                Problem(
-                    f"{place}.separator", f"{_show(separator)} is not one character", 'Write ";" or "\\t".'
-                )
-            )
-        if data.get("epoch") is not None and epoch is None:
-            problems.append(
-                Problem(
-                    f"{place}.epoch",
-                    f"{_show(data['epoch'])} is not an instant",
-                    "Write it with its offset, such as 1970-01-01T00:00:00Z.",
-                )
-            )
+        separator, epoch = file_options(data, place, problems)
         for name in REQUIRED:
             if name not in data and not (name == "duration_s" and END in data and "start_s" in data):
                 hint = " or start_s and end_s" if name == "duration_s" else ""
@@ -124,6 +110,26 @@ class ColumnMap:
         if problems:
             raise TraceError(problems)
         return cls(sources, separator, epoch)
+
+
+def file_options(
+    data: Mapping[object, object], place: str, problems: list[Problem]
+) -> tuple[str, datetime | None]:
+    """The separator and the epoch that a mapping names; what is wrong with them is added to *problems*."""
+    separator, epoch = data.get("separator", ","), instant(data.get("epoch"))
+    if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
+        problems.append(
+            Problem(f"{place}.separator", f"{show(separator)} is not one character", 'Write ";" or "\\t".')
+        )
+    if data.get("epoch") is not None and epoch is None:
+        problems.append(
+            Problem(
+                f"{place}.epoch",
+                f"{show(data['epoch'])} is not an instant",
+                "Write it with its offset, such as 1970-01-01T00:00:00Z.",
+            )
+        )
+    return str(separator), epoch
 
 
 def load_columns(path: str | Path) -> ColumnMap:
@@ -147,27 +153,17 @@ def load_columns(path: str | Path) -> ColumnMap:
     return ColumnMap.from_dict(data, str(path))
 
 
-def _meant(word: object, choices: list[str]) -> str:
+def meant(word: object, choices: list[str]) -> str:
+    """What to write instead of *word*."""
     near = get_close_matches(str(word), choices, n=1)
     return f"Did you mean {near[0]}?" if near else f"Choose from {', '.join(choices)}."
 
 
-def _show(value: object) -> str:
+def show(value: object) -> str:
     """*value* for a message; containers by kind alone, for YAML aliases can make them vast."""
     if isinstance(value, Mapping):
         return "a mapping"
     return "a list" if isinstance(value, (list, tuple, set)) else shorten(value)
-
-
-def _instant(value: object) -> datetime | None:
-    """*value* (text, or the datetime YAML makes of it) as a UTC instant, None unless it has an offset."""
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        if isinstance(moment, datetime) and moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-    except (OverflowError, ValueError):  # year 0 in UTC; not ISO
-        pass
-    return None
 
 
 def _problems(place: str, key: str, spec: object) -> Iterator[Problem]:
@@ -177,21 +173,21 @@ def _problems(place: str, key: str, spec: object) -> Iterator[Problem]:
             yield Problem(place, "an empty name", "Write the name of a column of the source.")
         return
     if not isinstance(spec, Mapping):
-        yield Problem(place, f"{_show(spec)} is not a column name", "A constant is written {value: ...}.")
+        yield Problem(place, f"{show(spec)} is not a column name", "A constant is written {value: ...}.")
         return
     for unknown in (k for k in spec if k not in _KEYS):
-        yield Problem(f"{place}.{unknown}", "unknown key", _meant(unknown, list(_KEYS)))
+        yield Problem(f"{place}.{unknown}", "unknown key", meant(unknown, list(_KEYS)))
     column, value, unit = spec.get("column"), spec.get("value"), spec.get("unit")
     text, zone, names = spec.get("format"), spec.get("zone"), spec.get("map")
     if column is None and value is None:
         yield Problem(place, "neither column nor value", "Give one of them.")
     for name, given in (("column", column), ("unit", unit), ("format", text), ("zone", zone)):
         if given is not None and (not isinstance(given, str) or not given):
-            yield Problem(f"{place}.{name}", f"{_show(given)} is not text", "Quote it.")
+            yield Problem(f"{place}.{name}", f"{show(given)} is not text", "Quote it.")
     yield from _value_problems(place, key, value)
     if isinstance(unit, str) and unit not in (units := UNITS.get(key, {})):
-        remedy = _meant(unit, list(units)) if units else "Leave it out."
-        yield Problem(f"{place}.unit", f"{_show(unit)} is not a unit of {key}", remedy)
+        remedy = meant(unit, list(units)) if units else "Leave it out."
+        yield Problem(f"{place}.unit", f"{show(unit)} is not a unit of {key}", remedy)
     for name, given in (("format", text), ("zone", zone)):
         if given is not None and key not in INSTANTS:
             yield Problem(f"{place}.{name}", f"{key} is not a point in time", "Leave it out.")
@@ -208,11 +204,11 @@ def _problems(place: str, key: str, spec: object) -> Iterator[Problem]:
     if text is not None and zone is None:
         yield Problem(f"{place}.format", "given without zone", "Add the zone the timestamps are in.")
     if isinstance(zone, str) and zone and not is_zone(zone):
-        yield Problem(f"{place}.zone", f"no time zone {_show(zone)}", zone_hint(zone))
+        yield Problem(f"{place}.zone", f"no time zone {show(zone)}", zone_hint(zone))
     if names is not None and not (
         isinstance(names, Mapping) and all(isinstance(v, str) for v in names.values())
     ):
-        yield Problem(f"{place}.map", f"{_show(names)} is not a mapping to names", "Write {SOURCE: ours}.")
+        yield Problem(f"{place}.map", f"{show(names)} is not a mapping to names", "Write {SOURCE: ours}.")
     elif names is not None and (key not in BY_NAME or BY_NAME[key].numeric):
         yield Problem(f"{place}.map", f"{key} is a number", "Only names can be mapped.")
 
@@ -225,15 +221,15 @@ def _value_problems(place: str, key: str, value: object) -> Iterator[Problem]:
         yield Problem(place, f"{key} cannot be the same for every row", "Give a column.")
     elif BY_NAME[key].numeric:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            yield Problem(place, f"{_show(value)} is not a number", f"Unit: {BY_NAME[key].unit or 'none'}.")
+            yield Problem(place, f"{show(value)} is not a number", f"Unit: {BY_NAME[key].unit or 'none'}.")
     elif not isinstance(value, str):
-        yield Problem(place, f"{_show(value)} is not text", "Quote it.")
+        yield Problem(place, f"{show(value)} is not text", "Quote it.")
 
 
 def absent_columns(place: object, columns: ColumnMap, present: list[str]) -> list[Problem]:
     """A problem for each source column that the file does not have."""
     return [
-        Problem(str(place), f"no column {shorten(spec.column)} (for {name})", _meant(spec.column, present))
+        Problem(str(place), f"no column {shorten(spec.column)} (for {name})", meant(spec.column, present))
         for name, spec in columns.sources.items()
         if spec.column is not None and spec.column not in present
     ]

@@ -19,10 +19,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fleetsim_traces.delimited import MAX_ROW_BYTES
 from fleetsim_traces.request_rows import finish
 from fleetsim_traces.requests import PREFIX, RequestTrace
 from fleetsim_traces.rows import BadRows, Check, Draft
-from fleetsim_traces.text import MAX_ROW_BYTES, fail, read_text
+from fleetsim_traces.text import fail, read_text
 
 BLOCK_TOKENS = 512
 KEYS = ("timestamp", "input_length", "output_length", "hash_ids")

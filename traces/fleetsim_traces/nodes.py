@@ -23,11 +23,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fleetsim_traces.delimited import Rows, load, split_rows
+from fleetsim_traces.doors import by_header, choice, guarded, peek
 from fleetsim_traces.errors import Problem
-from fleetsim_traces.reading import by_header, guarded
 from fleetsim_traces.rows import BadRows, Check, Draft, numbers, sift, to_arrow
 from fleetsim_traces.table import Column, arrow_schema
-from fleetsim_traces.text import Rows, fail, load, read_bytes, read_text, shorten, split_rows
+from fleetsim_traces.text import fail, read_text, shorten
 from fleetsim_traces.times import number, scaled
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ NODE_COLUMNS = (
     Column("pool", "category", "", "Virtual cluster, switch or pool it belongs to.", nullable=True),
 )
 VERSION_KEY, VERSION = b"fleetsim.nodes.version", b"1"
-_GIB, _MIB = Fraction(2**30, 10**9), Fraction(2**20, 10**9)
+_GIB, _MIB, _MILLI = Fraction(2**30, 10**9), Fraction(2**20, 10**9), Fraction(1, 1000)
 _MAX_NODES = 1_000_000
 _SPEC = ("num_switch", "num_node_p_switch", "num_gpu_p_node", "num_cpu_p_node", "mem_p_node")
 _PAI = ("machine", "gpu_type", "cap_cpu", "cap_mem", "cap_gpu")
@@ -80,10 +81,7 @@ def node_schema() -> pa.Schema:
 
 def read_nodes(path: str | Path, *, bad_rows: str = "refuse") -> Nodes:
     """Read the node list at *path*, whose layout is told from its columns; raises TraceError."""
-    path = Path(path)
-    if bad_rows not in ("refuse", "drop"):
-        raise fail("bad_rows", f"{bad_rows!r} is neither refuse nor drop")
-    return guarded(_read, path, {"bad_rows": bad_rows})
+    return guarded(_read, Path(path), {"bad_rows": choice(bad_rows)})
 
 
 def layout(line: str) -> str:
@@ -96,8 +94,7 @@ def layout(line: str) -> str:
 def _read(path: Path, *, bad_rows: BadRows) -> Nodes:
     import polars as pl
 
-    head = read_bytes(path, 1 << 16).decode("utf-8-sig", errors="replace")
-    line = next((line.strip() for line in head.splitlines() if line.strip()), "")
+    _, line = peek(path)
     name = layout(line)
     if not name:
         known = "; ".join(",".join(header) for header, _ in LAYOUTS.values())
@@ -133,7 +130,7 @@ def _openb(path: Path) -> Read:
         pl.col("sn").alias("node_id"),
         pl.col("model").alias("gpu_model"),
         *numbers(gpus="gpu", cpus="cpu_milli", memory_gb="memory_mib"),
-    ).with_columns(pl.col("cpus") / 1000, scaled(pl.col("memory_gb"), _MIB))
+    ).with_columns(scaled(pl.col("cpus"), _MILLI), scaled(pl.col("memory_gb"), _MIB))
     return table.rows, frame, len(table.names)
 
 

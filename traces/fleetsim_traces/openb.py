@@ -23,9 +23,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fleetsim_traces.delimited import load
 from fleetsim_traces.rows import NEVER_STARTED, BadRows, Check, Draft, finish, no_gpu, numbers
 from fleetsim_traces.table import Trace
-from fleetsim_traces.text import load
 
 HEADER = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")
 TIMES = ("gpu_spec", "qos", "pod_phase", "creation_time", "deletion_time", "scheduled_time")

@@ -28,9 +28,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fleetsim_traces.delimited import Rows, split_rows
 from fleetsim_traces.rows import NEVER_STARTED, BadRows, Check, Draft, finish
 from fleetsim_traces.table import Trace
-from fleetsim_traces.text import Rows, fail, read_text, split_rows
+from fleetsim_traces.text import fail, read_text
 from fleetsim_traces.times import number
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fleetsim_traces.delimited import MAX_HEADER, MAX_ROW_BYTES
 from fleetsim_traces.errors import Problem
 from fleetsim_traces.packed import Damaged, packing, unpacked
-from fleetsim_traces.text import MAX_HEADER, MAX_ROW_BYTES, fail
+from fleetsim_traces.text import fail
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fleetsim_traces import (
     acme,
@@ -28,16 +27,11 @@ from fleetsim_traces import (
     supercloud,
     swf,
 )
-from fleetsim_traces.errors import TraceError
+from fleetsim_traces.doors import by_header, choice, guarded, is_number, parquet_schema, peek, require_format
 from fleetsim_traces.mapping import ColumnMap
-from fleetsim_traces.parquet import is_parquet
-from fleetsim_traces.rows import BadRows
 from fleetsim_traces.shipped import MAPPINGS, reader
 from fleetsim_traces.table import VERSION_KEY, Trace
-from fleetsim_traces.text import check_text, fail, read_bytes
-
-T = TypeVar("T")
-_PEEK_BYTES = 1 << 16
+from fleetsim_traces.text import fail
 
 
 @dataclass(frozen=True)
@@ -96,23 +90,19 @@ def read_trace(
     Raises TraceError listing every problem found.
     """
     path = Path(path)
-    if bad_rows not in ("refuse", "drop"):
-        raise fail("bad_rows", f"{bad_rows!r} is neither refuse nor drop")
-    if format != "auto" and format not in READERS:
-        near = get_close_matches(format, READERS, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise fail("format", f"no format {format!r}", f"{hint}There are auto, {', '.join(READERS)}.")
+    options["bad_rows"] = choice(bad_rows)
+    require_format(format, READERS)
     if format == "auto":
         found = "generic" if columns is not None else detect(path)
-        return read_trace(path, found, columns=columns, bad_rows=bad_rows, **options)
+        return read_trace(path, found, columns=columns, **options)
     read = READERS[format].read
-    known = set(inspect.signature(read).parameters) - {"path", "bad_rows", "columns"}
-    if unknown := sorted(set(options) - known):
+    known = options_of(format)
+    if unknown := sorted(set(options) - {"bad_rows", *known}):
         raise fail(unknown[0], f"format {format} has no such option", f"It has {', '.join(known) or 'none'}.")
-    choice: BadRows = "drop" if bad_rows == "drop" else "refuse"
-    options["bad_rows"] = choice
     if format == "generic":
-        options["columns"] = columns if isinstance(columns, ColumnMap) or columns is None else _map(columns)
+        options["columns"] = (
+            columns if isinstance(columns, ColumnMap) or columns is None else ColumnMap.from_dict(columns)
+        )
     elif columns is not None:
         raise fail(
             "columns", f"format {format} has columns of its own", "Leave the mapping out, or use generic."
@@ -120,24 +110,10 @@ def read_trace(
     return guarded(read, path, options)
 
 
-def _map(columns: Mapping[str, Any]) -> ColumnMap:
-    return ColumnMap.from_dict(columns)
-
-
-def guarded(read: Callable[..., T], path: Path, options: Mapping[str, Any]) -> T:
-    """Call a reader; what the table libraries still object to becomes a TraceError."""
-    import polars as pl
-    import pyarrow as pa
-
-    try:
-        return read(path, **options)
-    except TraceError:
-        raise
-    except MemoryError:
-        raise fail(path, "too large for this machine's memory", "Split it.") from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise fail(path, f"cannot be read: {reason[:200]}") from None
+def options_of(format: str) -> list[str]:  # noqa: A002  the word users know
+    """The options that a *format* has of its own, such as ``zone``."""
+    known = inspect.signature(READERS[format].read).parameters
+    return sorted(set(known) - {"path", "bad_rows", "columns"})
 
 
 def detect(path: str | Path) -> str:
@@ -145,25 +121,18 @@ def detect(path: str | Path) -> str:
 
     Raises TraceError where it is no trace that fleetsim knows.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = Path(path)
     if path.is_dir() and pai.find(path, "pai_task_table"):
         return "pai"
-    if is_parquet(path):
-        try:
-            metadata = pq.read_schema(path).metadata or {}
-        except (pa.ArrowException, OSError, ValueError):
-            return "jobs"  # its reader says what is damaged
-        return "jobs" if VERSION_KEY in metadata else "generic"
-    head = read_bytes(path, _PEEK_BYTES)
-    check_text(path, head, final=False)
-    text = head.decode("utf-8-sig", errors="replace")
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    if (schema := parquet_schema(path)) is not None:
+        names, metadata = schema
+        return (
+            "jobs" if VERSION_KEY in metadata or not names else "generic"
+        )  # its reader says what is damaged
+    text, line = peek(path)
     if not line:
         raise fail(path, "empty file", "Fetch it again: a trace has at least one job.")
-    if line.startswith(";") or (len(line.split()) == swf.FIELDS and _is_number(line.split()[0])):
+    if line.startswith(";") or (len(line.split()) == swf.FIELDS and is_number(line.split()[0])):
         return "swf"
     if pai.is_task_row(line):
         return "pai"
@@ -200,21 +169,3 @@ def _json_kind(path: Path, text: str) -> str:
     if '"apiVersion"' in text and ('"items"' in text or '"List"' in text):
         return "kubernetes"
     raise fail(path, "JSON, but neither Philly's job log nor a Kubernetes pod list", "Is it a trace of jobs?")
-
-
-def by_header(line: str, headers: Mapping[str, tuple[tuple[str, ...], str]]) -> str:
-    """The format with the most column names of those whose names are all in *line*; empty where none is."""
-    fits = {
-        name: len(header)
-        for name, (header, separator) in headers.items()
-        if header and set(header) <= {cell.strip().strip('"') for cell in line.split(separator)}
-    }
-    return max(fits, key=lambda name: fits[name], default="")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -25,20 +25,21 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fleetsim_traces import mapped
+from fleetsim_traces.delimited import Misfit, open_sheet
 from fleetsim_traces.errors import Problem, TraceError
-from fleetsim_traces.mapping import Source, _instant, _meant, _show
+from fleetsim_traces.mapping import OPTIONS, Source, file_options, meant, show
 from fleetsim_traces.parquet import is_parquet, open_file, read_table
 from fleetsim_traces.request_rows import UNIX, finish
 from fleetsim_traces.requests import BY_NAME, RequestTrace
 from fleetsim_traces.rows import RAW, BadRows, Check, Draft
-from fleetsim_traces.text import Misfit, fail, header_of, read_text, shorten, split_rows
-from fleetsim_traces.times import SECONDS, is_zone, iso, number, scaled, unix_s, zone_hint
+from fleetsim_traces.text import fail, shorten
+from fleetsim_traces.times import SECONDS, is_zone, zone_hint
 
 if TYPE_CHECKING:
     import polars as pl
 
 REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
-_OPTIONS = ("separator", "epoch")
 _KEYS = ("column", "value", "unit", "zone", "map")
 
 
@@ -55,7 +56,7 @@ class RequestMap:
         """Make a mapping from plain data (see the module); raises TraceError listing every problem."""
         if not isinstance(data, Mapping):
             raise fail(
-                place, f"must be a mapping, not {_show(data)}", "Write `arrival_s: column_name` and so on."
+                place, f"must be a mapping, not {show(data)}", "Write `arrival_s: column_name` and so on."
             )
         problems: list[Problem] = []
         sources: dict[str, Source] = {}
@@ -66,15 +67,10 @@ class RequestMap:
                 problems += found
                 if not found:
                     sources[str(key)] = Source(**spec)
-            elif key not in _OPTIONS:
-                remedy = _meant(key, [*BY_NAME, *_OPTIONS])
+            elif key not in OPTIONS:
+                remedy = meant(key, [*BY_NAME, *OPTIONS])
                 problems.append(Problem(f"{place}.{key}", "not a column of the request table", remedy))
-        separator, epoch = data.get("separator", ","), _instant(data.get("epoch"))
-        if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
-            problems.append(Problem(f"{place}.separator", f"{_show(separator)} is not one character"))
-        if data.get("epoch") is not None and epoch is None:
-            remedy = "Write it with its offset, such as 1970-01-01T00:00:00Z."
-            problems.append(Problem(f"{place}.epoch", f"{_show(data['epoch'])} is not an instant", remedy))
+        separator, epoch = file_options(data, place, problems)
         for name in REQUIRED:
             if name not in data:
                 problems.append(Problem(place, f"nothing feeds {name}", f"Add `{name}: source_column`."))
@@ -89,9 +85,9 @@ class RequestMap:
 def _problems(place: str, key: str, spec: object) -> list[Problem]:
     """Everything wrong with the source given for *key*."""
     if not isinstance(spec, Mapping):
-        return [Problem(place, f"{_show(spec)} is not a column name", "A constant is written {value: ...}.")]
+        return [Problem(place, f"{show(spec)} is not a column name", "A constant is written {value: ...}.")]
     found = [
-        Problem(f"{place}.{unknown}", "unknown key", _meant(unknown, list(_KEYS)))
+        Problem(f"{place}.{unknown}", "unknown key", meant(unknown, list(_KEYS)))
         for unknown in spec
         if unknown not in _KEYS
     ]
@@ -100,28 +96,28 @@ def _problems(place: str, key: str, spec: object) -> list[Problem]:
     if column is None and value is None:
         found.append(Problem(place, "neither column nor value", "Give one of them."))
     if column is not None and (not isinstance(column, str) or not column):
-        found.append(Problem(f"{place}.column", f"{_show(column)} is not a name", "Quote it."))
+        found.append(Problem(f"{place}.column", f"{show(column)} is not a name", "Quote it."))
     if value is not None and key in ("arrival_s", "request_id"):
         found.append(Problem(f"{place}.value", f"{key} cannot be the same for every row", "Give a column."))
     elif value is not None and about.numeric:
         number_like = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not number_like:
-            found.append(Problem(f"{place}.value", f"{_show(value)} is not a number"))
+            found.append(Problem(f"{place}.value", f"{show(value)} is not a number"))
     elif value is not None and not isinstance(value, str):
-        found.append(Problem(f"{place}.value", f"{_show(value)} is not text", "Quote it."))
+        found.append(Problem(f"{place}.value", f"{show(value)} is not text", "Quote it."))
     if unit is not None and (about.unit != "s" or unit not in SECONDS):
-        remedy = _meant(unit, list(SECONDS)) if about.unit == "s" else "Leave it out."
-        found.append(Problem(f"{place}.unit", f"{_show(unit)} is not a unit of {key}", remedy))
+        remedy = meant(unit, list(SECONDS)) if about.unit == "s" else "Leave it out."
+        found.append(Problem(f"{place}.unit", f"{show(unit)} is not a unit of {key}", remedy))
     if zone is not None and key != "arrival_s":
         found.append(Problem(f"{place}.zone", f"{key} is not a point in time", "Leave it out."))
     elif zone is not None and (not isinstance(zone, str) or not is_zone(zone)):
-        found.append(Problem(f"{place}.zone", f"no time zone {_show(zone)}", zone_hint(str(zone))))
+        found.append(Problem(f"{place}.zone", f"no time zone {show(zone)}", zone_hint(str(zone))))
     elif zone is not None and unit is not None:
         found.append(Problem(f"{place}.zone", "given together with unit", "Timestamps have none."))
     if names is not None and (
         about.numeric or not isinstance(names, Mapping) or not all(isinstance(v, str) for v in names.values())
     ):
-        found.append(Problem(f"{place}.map", f"{_show(names)} cannot rename {key}", "Write {SOURCE: ours}."))
+        found.append(Problem(f"{place}.map", f"{show(names)} cannot rename {key}", "Write {SOURCE: ours}."))
     return found
 
 
@@ -148,24 +144,18 @@ def read(
         text = cell.cast(pl.String).fill_null("")
         if name == "arrival_s" and (spec.zone or isinstance(kind, pl.Datetime)):
             stamped = True
-            made += [_timestamp(path, cell, kind, spec).alias(name), text.alias(name + RAW)]
+            if isinstance(kind, pl.Datetime) and kind.time_zone is None and spec.zone is None:
+                raise fail(path, f"column {shorten(spec.column)} has no zone", "Add `zone:` to arrival_s.")
+            made += [mapped.timestamp(cell, kind, spec).alias(name), text.alias(name + RAW)]
             was = f" that was in {spec.zone}" if spec.zone else ""
             unread = pl.col(name).is_null() & (pl.col(name + RAW).str.strip_chars() != "")
             remedy = "Write ISO 8601, such as 2024-05-10T00:00:00Z."
             checks.append(Check(f"{name} is not a timestamp{was}", name + RAW, unread, remedy))
         elif about.numeric:
-            value = number(cell) if kind == pl.String else cell.cast(pl.Float64)
-            value = scaled(value, SECONDS.get(spec.unit or "", Fraction(1)))
-            if spec.value is not None:
-                value = pl.when(text.str.strip_chars() == "").then(float(spec.value)).otherwise(value)
+            value = mapped.quantity(cell, kind, spec, SECONDS.get(spec.unit or "", Fraction(1)))
             made += [value.alias(name), text.alias(name + RAW)]
         else:
-            text = text.str.strip_chars()
-            if spec.map:
-                text = text.replace({str(theirs): ours for theirs, ours in spec.map.items()})
-            if spec.value is not None:
-                text = pl.when(text != "").then(text).otherwise(pl.lit(spec.value))
-            made.append(text.alias(name))
+            made.append(mapped.name(text, spec).alias(name))
     if stamped and columns.epoch:
         raise fail(path, "an epoch, but times are timestamps", "Leave `epoch:` out.")
     return finish(
@@ -183,31 +173,15 @@ def read(
     )
 
 
-def _timestamp(path: Path, cell: pl.Expr, kind: pl.DataType, spec: Source) -> pl.Expr:
-    """Seconds since 1970 UTC."""
-    import polars as pl
-
-    if isinstance(kind, pl.Datetime):
-        if kind.time_zone is None and spec.zone is None:
-            raise fail(path, f"column {shorten(spec.column)} has no zone", "Add `zone:` to arrival_s.")
-        if kind.time_zone is None:
-            return unix_s(cell.cast(pl.Datetime("us")), spec.zone or "UTC")
-        return cell.dt.epoch("us").cast(pl.Float64) / 1e6
-    naive, offset_s = iso(cell.cast(pl.String))
-    local = unix_s(naive, spec.zone or "UTC")
-    return pl.when(offset_s.is_null()).then(local).otherwise(unix_s(naive, "UTC") - offset_s)
-
-
 Input = tuple[list[str], "pl.DataFrame", RequestMap, list[Misfit]]
 
 
 def _csv(path: Path, columns: RequestMap | None) -> Input:
-    data = read_text(path)
-    names, start = header_of(path, data, columns.separator if columns else ",")
+    sheet = open_sheet(path, separator=columns.separator if columns else ",")
+    names = sheet.names
     columns = columns or _by_name(f"{path}:1", names)
     _require(f"{path}:1", columns, names)
-    keys = [str(i) for i in range(len(names))]
-    rows = split_rows(path, data, keys, separator=columns.separator, start=start)
+    rows = sheet.rows([spec.column for spec in columns.sources.values() if spec.column is not None])
     return names, rows.frame, columns, rows.misfits
 
 
@@ -225,14 +199,7 @@ def _parquet(path: Path, columns: RequestMap | None) -> Input:
             raise fail(
                 path, f"column {shorten(name)} holds {kind}", "Numbers, text and timestamps can be read."
             )
-    cells = cells.select(
-        pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("line"),
-        *(
-            (pl.col(name).cast(pl.String) if kind == pl.Categorical else pl.col(name)).alias(str(i))
-            for i, (name, kind) in enumerate(cells.schema.items())
-        ),
-    )
-    return wanted, cells, columns, []
+    return wanted, mapped.numbered(cells), columns, []
 
 
 def _by_name(place: str, names: list[str]) -> RequestMap:
@@ -250,7 +217,7 @@ def _by_name(place: str, names: list[str]) -> RequestMap:
 def _require(place: str, columns: RequestMap, present: list[str]) -> None:
     """Raise TraceError unless every column of the mapping is there, once."""
     problems = [
-        Problem(place, f"no column {shorten(spec.column)} (for {name})", _meant(spec.column, present))
+        Problem(place, f"no column {shorten(spec.column)} (for {name})", meant(spec.column, present))
         if spec.column not in present
         else Problem(place, f"two columns are called {shorten(spec.column)}", "Rename one.")
         for name, spec in columns.sources.items()

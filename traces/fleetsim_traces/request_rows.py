@@ -5,16 +5,13 @@ Every request reader ends here, so the table's promises are checked in one place
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fleetsim_traces.requests import COLUMNS, PREFIX, TOKENS, RequestTrace, request_schema
-from fleetsim_traces.rows import RAW, BadRows, Check, Draft, sift
+from fleetsim_traces.rows import RAW, BadRows, Check, Draft, rebased, sift
 from fleetsim_traces.rows import to_arrow as arrays
-from fleetsim_traces.text import fail
-from fleetsim_traces.times import number
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,17 +19,6 @@ if TYPE_CHECKING:
 
 UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 UNSORTED = "Rows were not in order of arrival; they were sorted."
-
-
-def numeric(**columns: str) -> list[pl.Expr]:
-    """Columns of text as numbers, ``ours="theirs"``, each with its text for messages."""
-    import polars as pl
-
-    return [
-        made.alias(alias)
-        for ours, theirs in columns.items()
-        for made, alias in ((number(pl.col(theirs)), ours), (pl.col(theirs), ours + RAW))
-    ]
 
 
 def finish(draft: Draft, bad_rows: BadRows, *, tokens: bool = True, zero_s: float = 0.0) -> RequestTrace:
@@ -63,12 +49,7 @@ def finish(draft: Draft, bad_rows: BadRows, *, tokens: bool = True, zero_s: floa
     found = sift(draft, bad_rows, COLUMNS, extra, unique if "request_id" in present else None, "requests")
     frame, epoch, notes = found.frame, draft.epoch, [*draft.notes, *found.notes]
     if draft.rebase:
-        zero_s = float(math.floor(frame["arrival_s"].min()))  # type: ignore[arg-type]
-        frame = frame.with_columns((pl.col("arrival_s") - zero_s).round(6))
-        try:
-            epoch = epoch + timedelta(seconds=zero_s) if epoch else None
-        except OverflowError:
-            raise fail(path, f"{zero_s:,} s after {epoch} is beyond the calendar") from None
+        frame, zero_s, epoch = rebased(path, frame, "arrival_s", epoch)
     if not frame["arrival_s"].is_sorted():
         notes.append(UNSORTED)
         frame = frame.sort("arrival_s", maintain_order=True)

@@ -6,15 +6,15 @@ tokens; one of an image model has images and steps, and its token columns are nu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
+from fleetsim_traces import stored
 from fleetsim_traces.errors import Problem
-from fleetsim_traces.table import MAX_TIME_S, TRACE_KEY, Column, columns_markdown
+from fleetsim_traces.table import MAX_TIME_S, Column, arrow_schema, columns_markdown, facts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,25 +97,9 @@ def request_schema() -> pa.Schema:
     """The Arrow schema of the request table, with unit and description of each field and the version."""
     import pyarrow as pa
 
-    types = {
-        "text": pa.string(),
-        "category": pa.dictionary(pa.int32(), pa.string()),
-        "float64": pa.float64(),
-        "float32": pa.float32(),
-        "int32": pa.int32(),
-    }
-    fields = [
-        pa.field(
-            c.name,
-            types[c.kind],
-            nullable=c.nullable,
-            metadata={"unit": c.unit, "description": c.description},
-        )
-        for c in COLUMNS
-    ]
     about = {"unit": "", "description": _PREFIX_ABOUT}
-    fields.append(pa.field(PREFIX, pa.list_(pa.int64()), metadata=about))
-    return pa.schema(fields, metadata={VERSION_KEY: VERSION.encode()})
+    plain = arrow_schema(COLUMNS, {VERSION_KEY: VERSION.encode()})
+    return plain.append(pa.field(PREFIX, pa.list_(pa.int64()), metadata=about))
 
 
 def request_columns_markdown() -> str:
@@ -129,28 +113,4 @@ def write_requests(trace: RequestTrace, path: str | Path) -> Path:
     The file appears whole or not at all; ``read_requests`` gives back format, epoch, notes and the rest.
     Raises OSError where the disk does.
     """
-    import pyarrow.parquet as pq
-
-    from fleetsim_traces.atomic import atomic
-
-    path = Path(path)
-    metadata = {
-        **trace.requests.schema.metadata,
-        TRACE_KEY: json.dumps(facts(trace), sort_keys=True).encode(),
-    }
-    with atomic(path) as file:
-        pq.write_table(trace.requests.replace_schema_metadata(metadata), file, compression="zstd")
-    return path
-
-
-def facts(trace: RequestTrace) -> dict[str, Any]:
-    """What a written table says of itself beside its rows."""
-    return {
-        "format": trace.format,
-        "epoch": trace.epoch.isoformat() if trace.epoch else None,
-        "zero_s": trace.zero_s,
-        "generated": trace.generated,
-        "rows_read": trace.rows_read,
-        "rejected": dict(trace.rejected),
-        "notes": list(trace.notes),
-    }
+    return stored.write(trace.requests, {**facts(trace), "zero_s": trace.zero_s}, path)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fleetsim_traces.delimited import Misfit
 from fleetsim_traces.errors import Problem, TraceError
 from fleetsim_traces.table import COLUMNS, WORKLOAD_CLASSES, Column, Trace, schema
-from fleetsim_traces.text import MAX_TEXT, Misfit, fail, shorten
+from fleetsim_traces.text import MAX_TEXT, fail, shorten
 from fleetsim_traces.times import number
 
 if TYPE_CHECKING:
@@ -126,7 +128,7 @@ def finish(draft: Draft, bad_rows: BadRows) -> Trace:
     found = sift(draft, bad_rows, COLUMNS, extra, unique if "job_id" in present else None, "jobs")
     frame, epoch, notes = found.frame, draft.epoch, [*draft.notes, *found.notes]
     if draft.rebase:
-        frame, epoch = _rebase(draft.path, frame, epoch)
+        frame, _, epoch = rebased(draft.path, frame, "submit_s", epoch)
     if not frame["submit_s"].is_sorted():
         notes.append("Rows were not in order of submission; they were sorted.")
         frame = frame.sort("submit_s", maintain_order=True)
@@ -144,16 +146,18 @@ def finish(draft: Draft, bad_rows: BadRows) -> Trace:
     )
 
 
-def _rebase(path: Path, frame: pl.DataFrame, epoch: datetime | None) -> tuple[pl.DataFrame, datetime | None]:
-    """Times counted from the whole second of the first submission, and the instant of that."""
+def rebased(
+    path: Path, frame: pl.DataFrame, first: str, epoch: datetime | None
+) -> tuple[pl.DataFrame, float, datetime | None]:
+    """*frame* with times counted from the whole second of its earliest *first*, that second, its instant."""
     import polars as pl
 
-    zero = math.floor(frame["submit_s"].min())  # type: ignore[arg-type]
+    zero = math.floor(frame[first].min())  # type: ignore[arg-type]
     # microseconds: what is lost below them is noise of the subtraction
-    times = [name for name in ("submit_s", "start_s") if name in frame.columns]
+    times = [name for name in (first, "start_s") if name in frame.columns]
     frame = frame.with_columns((pl.col(times) - zero).round(6))
     try:
-        return frame, epoch + timedelta(seconds=zero) if epoch else None
+        return frame, float(zero), epoch + timedelta(seconds=zero) if epoch else None
     except OverflowError:
         raise fail(path, f"{zero:,} s after {epoch} is beyond the calendar", "Is the epoch right?") from None
 
@@ -194,8 +198,8 @@ def sift(
         raise fail(path, f"no {what} in it that can be used ({reasons})", "Is it the right file?")
     frame = _clean(frame, columns)
     signed = draft.rebase
-    frame = _pick(path, frame, [*draft.checks, *_contract(columns, frame.columns, signed), *extra], rejects)
-    if unique and frame[unique.shown].n_unique() < frame.height:
+    frame = _pick(path, frame, [*draft.checks, *_contract(columns, frame, signed), *extra], rejects)
+    if unique and not all_differ(frame[unique.shown].hash()):
         frame = _pick(path, frame, [unique], rejects)
     if rejects.counts and bad_rows == "refuse":
         raise TraceError([_summary(path, rejects.counts, rows_read), *rejects.samples])
@@ -203,6 +207,14 @@ def sift(
         raise TraceError([Problem(str(path), f"none of {rows_read:,} rows can be used"), *rejects.samples])
     notes = tuple(f"{count:,} rows left out: {reason}." for reason, count in skips.counts.items())
     return Sifted(frame, rows_read, rejects.counts, tuple(rejects.samples), skips.counts, notes)
+
+
+def all_differ(hashes: pl.Series) -> bool:
+    """True where no hash comes twice, so that what was hashed is surely different; sorting tells soonest."""
+    import numpy as np
+
+    ordered = np.sort(hashes.to_numpy())
+    return not (ordered[1:] == ordered[:-1]).any()
 
 
 def _clean(frame: pl.DataFrame, columns: Sequence[Column]) -> pl.DataFrame:
@@ -213,43 +225,42 @@ def _clean(frame: pl.DataFrame, columns: Sequence[Column]) -> pl.DataFrame:
     for c in columns:
         if c.name not in frame.columns:
             continue
-        if not c.numeric:
-            text = pl.col(c.name).str.strip_chars()
-            made.append(pl.when(text != "").then(text).alias(c.name))
-        elif c.name == "gpu_share":
+        if c.name == "gpu_share":
             made.append(pl.col(c.name).fill_null(1.0))
+        elif not c.numeric:
+            cells = frame[c.name].unique() if c.kind == "category" else frame[c.name]  # few are soon seen
+            if ((cells != cells.str.strip_chars()) | (cells == "")).any():
+                text = pl.col(c.name).str.strip_chars()
+                made.append(pl.when(text != "").then(text).alias(c.name))
     return frame.with_columns(made)
 
 
-def _contract(columns: Sequence[Column], present: Sequence[str], signed: bool) -> list[Check]:
-    """What a table promises of the columns *present*, as checks; *signed* while times may lie before zero."""
+def _contract(columns: Sequence[Column], frame: pl.DataFrame, signed: bool) -> list[Check]:
+    """What a table promises of the columns in *frame*, as checks; *signed* while times may lie before zero.
+
+    Nulls are only looked into where there are some.
+    """
     import polars as pl
 
     checks = []
     for c in columns:
-        if c.name not in present:
+        if c.name not in frame.columns:
             continue
-        col, raw = pl.col(c.name), c.name + RAW
-        shown = raw if raw in present else c.name
-        if c.numeric and raw in present:
+        col, raw, gaps = pl.col(c.name), c.name + RAW, frame[c.name].null_count() > 0
+        shown = raw if raw in frame.columns else c.name
+        if gaps and c.numeric and raw in frame.columns:
             unread = col.is_null() & (pl.col(raw).str.strip_chars() != "")
             checks.append(Check(f"{c.name} is not a number", raw, unread))
-        if not c.nullable:
+        if gaps and not c.nullable:
             checks.append(Check(f"{c.name} is missing", shown, col.is_null()))
         if c.numeric:
             checks.append(Check(f"{c.name} is not finite", shown, ~col.is_finite()))
             if c.kind == "int32":
                 checks.append(Check(f"{c.name} is not a whole number", shown, col != col.floor()))
             checks += _limits(c, shown, signed and c.name in ("submit_s", "start_s"))
-        else:
-            long = col.str.len_bytes() > MAX_TEXT  # a quick look first: bytes are never fewer
-            checks.append(
-                Check(
-                    f"{c.name} is over {MAX_TEXT:,} characters",
-                    shown,
-                    long & (col.str.len_chars() > MAX_TEXT),
-                )
-            )
+        elif (frame[c.name].str.len_bytes() > MAX_TEXT).any():  # a quick look first: bytes are never fewer
+            long = col.str.len_chars() > MAX_TEXT
+            checks.append(Check(f"{c.name} is over {MAX_TEXT:,} characters", shown, long))
     return checks
 
 
@@ -324,29 +335,34 @@ def to_arrow(
 
     Columns that are absent have the value in *constants*, else null; ``job_id`` the line.
     """
+    import pyarrow as pa
+
+    target = target or schema()
+    values = constants or {}
+    with ThreadPoolExecutor() as pool:
+        arrays = pool.map(lambda c: _array(c, frame, values.get(c.name), target.field(c.name).type), columns)
+        return pa.Table.from_arrays(list(arrays), schema=target)
+
+
+def _array(column: Column, frame: pl.DataFrame, value: str | float | None, kind: pa.DataType) -> pa.Array:
+    """The *column* of *frame* as Arrow's *kind*; *value* in each row where it is absent."""
     import numpy as np
     import polars as pl
     import pyarrow as pa
 
     kinds = {"float64": pl.Float64, "float32": pl.Float32, "int32": pl.Int32}
-    target = target or schema()
-    size, arrays = frame.height, []
-    for c in columns:
-        value = (constants or {}).get(c.name)
-        if c.name in frame.columns:
-            series = frame[c.name]
-            if c.numeric:
-                arrays.append(series.cast(kinds[c.kind]).to_arrow())
-            else:
-                text = series.to_arrow().cast(pa.string())
-                arrays.append(text.dictionary_encode() if c.kind == "category" else text)
-        elif c.name == "job_id":
-            arrays.append(frame["line"].cast(pl.String).to_arrow().cast(pa.string()))
-        elif value is None:
-            arrays.append(pa.nulls(size, target.field(c.name).type))
-        elif c.kind == "category":
-            codes = pa.array(np.zeros(size, np.int32))
-            arrays.append(pa.DictionaryArray.from_arrays(codes, pa.array([value])))
-        else:
-            arrays.append(pa.repeat(pa.scalar(value, target.field(c.name).type), size))
-    return pa.Table.from_arrays(arrays, schema=target)
+    name, size = column.name, frame.height
+    if name in frame.columns and column.numeric:
+        return frame[name].cast(kinds[column.kind]).to_arrow()
+    if name in frame.columns and column.kind == "category":
+        coded = frame[name].to_arrow().dictionary_encode()
+        return pa.DictionaryArray.from_arrays(coded.indices, coded.dictionary.cast(pa.string()))
+    if name in frame.columns:
+        return frame[name].to_arrow().cast(pa.string())
+    if name == "job_id":
+        return frame["line"].to_arrow().cast(pa.string())
+    if value is None:
+        return pa.nulls(size, kind)
+    if column.kind == "category":
+        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(size, np.int32)), pa.array([value]))
+    return pa.repeat(pa.scalar(value, kind), size)

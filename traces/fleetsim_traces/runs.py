@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fleetsim_traces.atomic import atomic
-from fleetsim_traces.table import TRACE_KEY
+from fleetsim_traces.stored import TRACE_KEY
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -32,9 +32,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetsim_traces import mig
+from fleetsim_traces.delimited import load
 from fleetsim_traces.rows import NEVER_STARTED, BadRows, Check, Draft, finish, no_gpu
 from fleetsim_traces.table import Trace
-from fleetsim_traces.text import fail, load
+from fleetsim_traces.text import fail
 from fleetsim_traces.times import by_value, instants, is_zone, number, zone_hint
 
 if TYPE_CHECKING:
@@ -79,22 +80,25 @@ def read(path: Path, *, zone: str = "UTC", bad_rows: BadRows = "refuse") -> Trac
     kinds = [kind for _, kind in requested]
     counts = {"allocated": [n for n, _ in allocated], "requested": [n for n, _ in requested]}
     elapsed_s = _first_of(cells, ("ElapsedRaw", 1), "Elapsed")
-    began_s, end_s = (_instant(cells[name], zone) for name in ("Start", "End"))
-    state = by_value(cells["State"], pl.col("State").str.extract(r"^\s*([A-Z_]+)")).alias("state")
+    if elapsed_s.null_count():
+        spans = cells.select(_instant("End", zone) - _instant("Start", zone)).to_series()
+        elapsed_s = elapsed_s.to_frame().select(pl.first().fill_null(spans)).to_series()
+    word = pl.col("State").str.extract(r"^\s*([A-Z_]+)")
+    state, status = by_value(cells["State"], word, word.str.to_lowercase())
     frame = cells.select(
         "line",
         pl.col("JobID").alias("job_id"),
-        _instant(cells["Submit"], zone).alias("submit_s"),
-        began_s.alias("start_s"),
-        pl.coalesce(elapsed_s, end_s - began_s).alias("duration_s"),
+        _instant("Submit", zone).alias("submit_s"),
+        _instant("Start", zone).alias("start_s"),
+        elapsed_s.alias("duration_s"),
         _first_of(cells, ("TimelimitRaw", 60), "Timelimit").alias("estimate_s"),
         *(pl.max_horizontal(*found, pl.lit(0.0)).alias(name) for name, found in counts.items()),
         pl.coalesce(*kinds, pl.lit(None, pl.String)).alias("kind"),
-        by_value(cells["Account"], pl.col("Account").replace("", "default")).alias("tenant"),
+        pl.col("Account").replace("", "default").alias("tenant"),
         pl.col("User").alias("user"),
-        by_value(cells["Priority"], number(pl.col("Priority"))).alias("priority"),
-        state,
-        by_value(state, pl.col("state").str.to_lowercase()).alias("status"),
+        number(pl.col("Priority")).alias("priority"),
+        state.alias("state"),
+        status.alias("status"),
         pl.col("Submit").alias("submit_s:raw"),
         pl.col("Start").alias("start:raw"),
         pl.col("Elapsed" if "Elapsed" in present else "ElapsedRaw").alias("duration_s:raw"),
@@ -155,14 +159,15 @@ def read(path: Path, *, zone: str = "UTC", bad_rows: BadRows = "refuse") -> Trac
     return finish(draft, bad_rows)
 
 
-def _instant(cells: pl.Series, zone: str) -> pl.Series:
+def _instant(name: str, zone: str) -> pl.Expr:
     """Seconds since 1970 of timestamps; of numbers, if the log has those (SLURM_TIME_FORMAT=%s)."""
     import polars as pl
 
-    made = instants(cells, zone)
-    if made.null_count() == len(made):
-        return cells.cast(pl.Float64, strict=False)
-    return made
+    def made(cells: pl.Series) -> pl.Series:
+        found = instants(cells, zone)
+        return cells.cast(pl.Float64, strict=False) if found.null_count() == len(found) else found
+
+    return pl.col(name).map_batches(made, return_dtype=pl.Float64)
 
 
 def _counted(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -175,7 +180,8 @@ def _counted(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
     total = many.list.eval(pl.element().str.extract(r"(\d+)$").cast(pl.Float64)).list.sum()
     count = pl.coalesce(plain, pl.when(cell.str.contains("gpu:", literal=True)).then(total))
     kind = cell.str.extract(r"(?:^|,)(?:gres/)?gpu:([^=,:(]*[^=,:(0-9][^=,:(]*)[=:]")
-    return by_value(cells, count), by_value(cells, kind)
+    counts, kinds = by_value(cells, count, kind)
+    return counts, kinds
 
 
 def _first_of(cells: pl.DataFrame, raw: tuple[str, int], span: str) -> pl.Series:
@@ -186,7 +192,7 @@ def _first_of(cells: pl.DataFrame, raw: tuple[str, int], span: str) -> pl.Series
     found = cells.select(number(pl.col(name)) * factor).to_series()
     if found.null_count() == 0:
         return found
-    spans = by_value(cells[span], _span(span))
+    [spans] = by_value(cells[span], _span(span))
     return pl.select(pl.coalesce(found, spans)).to_series()
 
 

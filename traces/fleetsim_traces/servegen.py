@@ -31,16 +31,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from fleetsim_traces.delimited import split_rows
 from fleetsim_traces.errors import Problem, TraceError
 from fleetsim_traces.request_rows import finish
 from fleetsim_traces.requests import MAX_TOKENS, RequestTrace
 from fleetsim_traces.rows import BadRows, Draft
-from fleetsim_traces.text import fail, read_text, shorten, split_rows
+from fleetsim_traces.text import fail, read_text, shorten
 from fleetsim_traces.times import number
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import polars as pl
 
@@ -143,6 +143,8 @@ def draw(
 
 def _client(pool: Pool, client: object, windows: pl.DataFrame, seed: int, factor: float) -> pl.DataFrame:
     """The requests of one client; its random numbers depend on its name and the seed alone."""
+
+    import numpy as np
     import polars as pl
 
     name = str(client)
@@ -173,6 +175,9 @@ def _client(pool: Pool, client: object, windows: pl.DataFrame, seed: int, factor
 
 def _arrivals(rng: np.random.Generator, row: Mapping[str, Any], factor: float) -> Floats:
     """Arrivals in a window, from its start: a renewal process that has been running for ever."""
+
+    import numpy as np
+
     rate, shape = row["rate_per_s"] * factor, row["shape"]
     gamma = row["pattern"] == "Gamma"
     mean = shape if gamma else math.gamma(1 + 1 / shape)
@@ -189,6 +194,8 @@ def _arrivals(rng: np.random.Generator, row: Mapping[str, Any], factor: float) -
 
 
 def _pick(rng: np.random.Generator, law: Law | None, size: int) -> Floats:
+    import numpy as np
+
     if law is None:
         return np.full(size, math.nan)
     values, reached = law
@@ -199,6 +206,9 @@ def _pick(rng: np.random.Generator, law: Law | None, size: int) -> Floats:
 
 def _nearest(periods: list[float], start_s: float) -> float:
     """The one of *periods* that starts nearest to *start_s*, the first of two as near."""
+
+    import numpy as np
+
     return periods[int(np.argmin(np.abs(np.array(periods) - start_s)))]
 
 
@@ -258,6 +268,8 @@ def _lengths(path: Path) -> Lengths:
 
 
 def _laws(fields: Any) -> Iterator[tuple[str, Law]]:
+    import numpy as np
+
     if not isinstance(fields, dict) or not {"input_tokens", "output_tokens"} <= set(fields):
         raise ValueError("no input_tokens and output_tokens")
     for name, top in _FIELDS.items():

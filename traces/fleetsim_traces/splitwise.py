@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fleetsim_traces.request_rows import finish, numeric
+from fleetsim_traces.delimited import load
+from fleetsim_traces.request_rows import finish
 from fleetsim_traces.requests import RequestTrace
-from fleetsim_traces.rows import BadRows, Draft
-from fleetsim_traces.text import load
+from fleetsim_traces.rows import BadRows, Draft, numbers
 
 HEADER = ("request_id", "arrival_timestamp", "prompt_size", "token_size")
 MORE = ("request_type", "application_id", "batch_size")
@@ -36,7 +36,7 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> RequestTrace:
         .then("application-" + pl.col("application_id"))
         .otherwise(pl.lit("unknown"))
         .alias("service"),
-        *numeric(arrival_s="arrival_timestamp", prompt_tokens="prompt_size", output_tokens="token_size"),
+        *numbers(arrival_s="arrival_timestamp", prompt_tokens="prompt_size", output_tokens="token_size"),
     )
     return finish(
         Draft(

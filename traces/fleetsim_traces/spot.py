@@ -12,7 +12,7 @@ priority 1, Spot 0. Jobs without GPUs are left out and counted.
 *Known defects.* No date. Durations end at 15,897,599 s, the length of the window, and may hold waiting time
 (the demand for A10 is above the A10 nodes listed).
 
-Not run on the original, which could not be had: written from its schema, and read on 200 of its rows as
+Not run on the original, which could not be had: written from its schema, and read on 700 of its rows as
 another project printed them (without ``gpu_model``).
 """
 
@@ -20,9 +20,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fleetsim_traces.delimited import load
 from fleetsim_traces.rows import NO_GPU, BadRows, Check, Draft, finish, numbers
 from fleetsim_traces.table import Trace
-from fleetsim_traces.text import load
 
 HEADER = ("job_name", "organization", "job_type", "duration", "gpu_request", "worker_num", "submit_time")
 PRIORITY = {"HP": 1.0, "Spot": 0.0}

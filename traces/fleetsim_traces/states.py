@@ -27,11 +27,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fleetsim_traces.delimited import Rows, load
+from fleetsim_traces.doors import by_header, choice, guarded, peek
 from fleetsim_traces.errors import Problem
-from fleetsim_traces.reading import by_header, guarded
 from fleetsim_traces.rows import BadRows, Check, Draft, numbers, sift, to_arrow
 from fleetsim_traces.table import MAX_TIME_S, Column, arrow_schema
-from fleetsim_traces.text import Rows, fail, load, read_bytes, shorten
+from fleetsim_traces.text import fail, shorten
 from fleetsim_traces.times import instants
 
 if TYPE_CHECKING:
@@ -87,10 +88,7 @@ def state_schema() -> pa.Schema:
 
 def read_states(path: str | Path, *, bad_rows: str = "refuse") -> States:
     """Read the state table at *path*, whose layout is told from its columns; raises TraceError."""
-    path = Path(path)
-    if bad_rows not in ("refuse", "drop"):
-        raise fail("bad_rows", f"{bad_rows!r} is neither refuse nor drop")
-    return guarded(_read, path, {"bad_rows": bad_rows})
+    return guarded(_read, Path(path), {"bad_rows": choice(bad_rows)})
 
 
 def layout(line: str) -> str:
@@ -101,8 +99,7 @@ def layout(line: str) -> str:
 def _read(path: Path, *, bad_rows: BadRows) -> States:
     import polars as pl
 
-    head = read_bytes(path, 1 << 16).decode("utf-8-sig", errors="replace")
-    line = next((line.strip() for line in head.splitlines() if line.strip()), "")
+    _, line = peek(path)
     name = layout(line)
     if not name:
         known = "; ".join(",".join(header) for header, _ in LAYOUTS.values())

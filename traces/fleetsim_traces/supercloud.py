@@ -21,9 +21,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleetsim_traces.delimited import load
 from fleetsim_traces.rows import NEVER_STARTED, BadRows, Check, Draft, finish, no_gpu, numbers
 from fleetsim_traces.table import Trace
-from fleetsim_traces.text import load
 from fleetsim_traces.times import number
 
 HEADER = (

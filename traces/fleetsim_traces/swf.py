@@ -23,9 +23,10 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from fleetsim_traces.delimited import split_rows
 from fleetsim_traces.rows import BadRows, Check, Draft, finish
 from fleetsim_traces.table import MAX_TIME_S, Trace
-from fleetsim_traces.text import read_text, split_rows
+from fleetsim_traces.text import read_text
 from fleetsim_traces.times import number
 
 FIELDS = 18
@@ -81,7 +82,7 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
     return finish(draft, bad_rows)
 
 
-def header(data: bytes | bytearray) -> dict[str, str]:
+def header(data: bytes) -> dict[str, str]:
     """The directives ``; Key: value`` before the first job; a key given twice has its values joined."""
     found: dict[str, str] = {}
     for match in re.finditer(rb"[^\n]*\n?", data):
@@ -108,7 +109,7 @@ def _epoch(head: dict[str, str]) -> tuple[datetime | None, list[str]]:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=start_s), about
 
 
-def _squeeze(data: bytearray) -> bytearray:
+def _squeeze(data: bytes) -> bytes:
     """*data* with one blank between fields, none at the ends of lines; lines stay where they are."""
     data = data.replace(b"\t", b" ").replace(b"\r\n", b"\n")
     while b"  " in data:

@@ -6,22 +6,22 @@ the documentation are made from it.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fleetsim_traces import stored
 from fleetsim_traces.errors import Problem
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fleetsim_traces.requests import RequestTrace
+
 VERSION = "1"  # of the schema; readers refuse any other
 VERSION_KEY = b"fleetsim.jobs.version"
-TRACE_KEY = b"fleetsim.trace"
 
 WORKLOAD_CLASSES = ("training", "fine_tuning", "inference", "batch", "interactive")
 MAX_GPUS = 1_000_000  # a gang above this is a fault of the log
@@ -168,34 +168,16 @@ def write_jobs(trace: Trace, path: str | Path) -> Path:
     The file appears whole or not at all. Its metadata keeps format, epoch, notes, rejected counts and
     whether the rows are generated; ``read_trace`` gives them back. Raises OSError where the disk does.
     """
-    import pyarrow.parquet as pq
+    return stored.write(trace.jobs, {**facts(trace), "skipped": dict(trace.skipped)}, path)
 
-    path = Path(path)
-    facts = {
+
+def facts(trace: Trace | RequestTrace) -> dict[str, Any]:
+    """What a written table of jobs or of requests says of itself beside its rows."""
+    return {
         "format": trace.format,
         "epoch": trace.epoch.isoformat() if trace.epoch else None,
         "generated": trace.generated,
         "rows_read": trace.rows_read,
         "rejected": dict(trace.rejected),
-        "skipped": dict(trace.skipped),
         "notes": list(trace.notes),
     }
-    metadata = {**trace.jobs.schema.metadata, TRACE_KEY: json.dumps(facts, sort_keys=True).encode()}
-    sibling = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with sibling.open("xb") as file:
-            pq.write_table(trace.jobs.replace_schema_metadata(metadata), file, compression="zstd")
-        sibling.replace(path)
-    except BaseException:
-        sibling.unlink(missing_ok=True)
-        raise
-    return path
-
-
-def trace_facts(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
-    """What :func:`write_jobs` said about a trace; an empty dictionary where that is absent or unusable."""
-    try:
-        facts = json.loads((metadata or {}).get(TRACE_KEY, b"{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return facts if isinstance(facts, dict) else {}

@@ -7,8 +7,8 @@ a fault of the row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
 from fractions import Fraction
 from itertools import pairwise
@@ -31,6 +31,17 @@ _MANY_DAYS = 3660  # beyond these, offsets are looked up row by row
 _ISO = r"^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,9})?) ?(Z|[+-]\d\d:?\d\d)?$"
 
 
+def instant(value: object) -> datetime | None:
+    """*value* (text, or the datetime YAML makes of it) as a UTC instant, None unless it has an offset."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if isinstance(moment, datetime) and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (OverflowError, ValueError):  # year 0 in UTC; not ISO
+        pass
+    return None
+
+
 def is_zone(name: str) -> bool:
     """True for an IANA time zone. polars is only ever given these: it aborts on some other words."""
     return name in available_timezones() - {"Factory", "localtime"}
@@ -46,22 +57,58 @@ def number(text: pl.Expr) -> pl.Expr:
     """*text* as Float64, null where it is not a number."""
     import polars as pl
 
-    return text.str.strip_chars().cast(pl.Float64, strict=False)
+    return _read(text, pl.Float64(), lambda cells: cells.cast(pl.Float64, strict=False))
 
 
-def by_value(cells: pl.Series, made: pl.Expr) -> pl.Series:
+def datetimes(text: pl.Expr, form: str) -> pl.Expr:
+    """*text* in *form* (as in strptime) as datetimes without a zone, null where it has another form."""
+    import polars as pl
+
+    def read(cells: pl.Series) -> pl.Series:
+        return cells.str.to_datetime(form, strict=False, time_unit="us", cache=False)
+
+    return _read(text, pl.Datetime("us"), read)
+
+
+def _read(text: pl.Expr, kind: pl.DataType, read: Callable[[pl.Series], pl.Series]) -> pl.Expr:
+    """*text* without blanks around it, read; stripping is slow, so only where a filled cell needs it."""
+
+    def made(cells: pl.Series) -> pl.Series:
+        quick = read(cells)
+        unread = quick.null_count()
+        if unread and unread > cells.null_count() + (cells == "").sum():
+            return read(cells.str.strip_chars())
+        return quick
+
+    return text.map_batches(made, return_dtype=kind, is_elementwise=True)
+
+
+def by_value(cells: pl.Series, *made: pl.Expr) -> list[pl.Series]:
     """*made* of the text *cells*, reckoned once for each different value: for columns with few of them."""
     import polars as pl
-    import pyarrow as pa
 
-    coded = cells.to_arrow().cast(pa.string()).dictionary_encode()
-    values = pl.DataFrame({cells.name: pl.Series(coded.dictionary.to_pylist(), dtype=pl.String)}).select(made)
-    return values.to_series().gather(pl.Series(coded.indices)).alias(cells.name)
+    coded = cells.to_arrow().dictionary_encode("encode")
+    codes = pl.Series(coded.indices)
+    values = pl.DataFrame({cells.name: pl.Series(coded.dictionary, dtype=pl.String)})
+    return [values.select(expr).to_series().gather(codes).alias(cells.name) for expr in made]
 
 
 def scaled(value: pl.Expr, factor: Fraction) -> pl.Expr:
-    """*value* times *factor*; a fraction because 3 / 1000 is nearer to 0.003 than 3 * 0.001."""
-    return value * float(factor.numerator) / float(factor.denominator)
+    """*value* times *factor*; a fraction because 3 / 1000 is nearer to 0.003 than 3 * 0.001.
+
+    The division is Arrow's: polars would multiply by the inverse, which is often a bit off.
+    """
+    import polars as pl
+
+    def divided(cells: pl.Series) -> pl.Series:
+        import pyarrow.compute as pc
+
+        return pl.Series(cells.name, pc.divide(cells.to_arrow(), float(factor.denominator)))
+
+    times = value * float(factor.numerator) if factor.numerator != 1 else value
+    if factor.denominator == 1:
+        return times
+    return times.map_batches(divided, return_dtype=pl.Float64, is_elementwise=True)
 
 
 def unix_s(naive: pl.Expr, zone: str) -> pl.Expr:
@@ -87,32 +134,55 @@ def unix_seconds(naive: pl.Series, zone: str) -> pl.Series:
     """As :func:`unix_s`, quicker: between the days on which clocks change, an offset is one subtraction."""
     import polars as pl
 
-    cell, first, last = pl.col(naive.name), naive.dt.date().min(), naive.dt.date().max()
-    if not isinstance(first, date) or not isinstance(last, date) or (last - first).days > _MANY_DAYS:
+    cell, days = pl.col(naive.name), _every_day(naive)
+    if not days:
         return naive.to_frame().select(unix_s(cell, zone)).to_series()
-    offsets = [_midnight(first + timedelta(days=i), zone) for i in range((last - first).days + 2)]
+    offsets = [_midnight(day, zone) for day in (*days, days[-1] + timedelta(days=1))]
     changes = [i for i, (offset, after) in enumerate(pairwise(offsets)) if offset != after]
-    days = [first + timedelta(days=i) for i in changes]  # on which clocks change
     offset_s = pl.lit(offsets[0].total_seconds())
     for i in changes:
-        begin = datetime.combine(first + timedelta(days=i + 1), time())
-        later = pl.lit(offsets[i + 1].total_seconds())
-        offset_s = pl.when(cell >= begin).then(later).otherwise(offset_s)
+        begin = datetime.combine(days[i] + timedelta(days=1), time())
+        offset_s = pl.when(cell >= begin).then(pl.lit(offsets[i + 1].total_seconds())).otherwise(offset_s)
     made = naive.to_frame().select(cell.dt.epoch("us").cast(pl.Float64) / 1e6 - offset_s).to_series()
-    if days:
-        odd = naive.dt.date().is_in(days).fill_null(False).arg_true()
+    if changes:
+        odd = naive.to_frame().select(is_on(cell, [days[i] for i in changes])).to_series().arg_true()
         made = made.scatter(odd, naive.gather(odd).to_frame().select(unix_s(cell, zone)).to_series())
     return made
 
 
+def is_on(naive: pl.Expr, days: Sequence[date]) -> pl.Expr:
+    """True where *naive* is on one of a few *days*; False where it is null."""
+    import polars as pl
+
+    begin = [datetime.combine(day, time()) for day in days]
+    return pl.any_horizontal(
+        pl.lit(False), *((naive >= at) & (naive < at + timedelta(days=1)) for at in begin)
+    ).fill_null(False)
+
+
 def shift_days(naive: pl.Series, zone: str) -> list[date]:
-    """The days of the datetimes *naive* on which the clocks of *zone* change."""
-    days = naive.dt.date().unique().drop_nulls().to_list()
-    return [day for day in days if _midnight(day, zone) != _midnight(day + timedelta(days=1), zone)]
+    """The days among those of the datetimes *naive* on which the clocks of *zone* change."""
+    days = _every_day(naive) or naive.dt.date().unique().drop_nulls().to_list()
+    pairs = ((day, day + timedelta(days=1)) for day in days if day < date.max)
+    return [day for day, after in pairs if _midnight(day, zone) != _midnight(after, zone)]
+
+
+def _every_day(naive: pl.Series) -> list[date]:
+    """Every day from the first to the last of the datetimes *naive*; none where they are too many."""
+    first, last = naive.min(), naive.max()
+    if not isinstance(first, datetime) or not isinstance(last, datetime) or last.date() == date.max:
+        return []
+    count = (last.date() - first.date()).days + 1
+    return [first.date() + timedelta(days=i) for i in range(count)] if count <= _MANY_DAYS else []
 
 
 def _midnight(day: date, zone: str) -> timedelta:
     return datetime.combine(day, time(), ZoneInfo(zone)).utcoffset() or timedelta()
+
+
+def moments(cells: pl.DataFrame, zone: str, **columns: str) -> list[pl.Series]:
+    """:func:`instants` of several columns, ``ours="theirs"``."""
+    return [instants(cells[theirs], zone).alias(ours) for ours, theirs in columns.items()]
 
 
 def instants(cells: pl.Series, zone: str) -> pl.Series:
@@ -122,22 +192,23 @@ def instants(cells: pl.Series, zone: str) -> pl.Series:
     """
     import polars as pl
 
-    head = cells.filter(cells.str.contains(r"^\d{4}-\d\d-\d\d[T ]")).head(1)
-    form = "%Y-%m-%dT%H:%M:%S" if len(head) and head[0][10] == "T" else "%Y-%m-%d %H:%M:%S"
     cell = pl.col(cells.name)
     # most logs have one form, which is quick to read; the others go the slow way
-    quick = cell.str.to_datetime(form, strict=False, time_unit="us", cache=False)
-    frame = cells.to_frame().select(cell, quick.alias("naive"))
-    if frame["naive"].null_count() == cells.is_in(["", "None", "Unknown"]).sum():
-        return unix_seconds(frame["naive"], zone).alias(cells.name)
-    naive, offset_s = iso(cell)
-    frame = frame.select(naive.alias("naive"), offset_s.alias("offset_s"))
-    local, stamped = unix_s(pl.col("naive"), zone), unix_s(pl.col("naive"), "UTC") - pl.col("offset_s")
-    return (
-        frame.select(pl.when(pl.col("offset_s").is_null()).then(local).otherwise(stamped))
-        .to_series()
-        .alias(cells.name)
-    )
+    long = cells.filter(cells.str.len_bytes() >= len("2017-10-03T04:11:39")).head(1).to_list()
+    example = long[0] if long else ""
+    form = f"%Y-%m-%d{'T' if example[10:11] == 'T' else ' '}%H:%M:%S{'Z' * example.endswith('Z')}"
+    naive = cells.str.to_datetime(form, strict=False, time_unit="us", cache=False)
+    alike = (cells.str.len_bytes() == len(example)).sum()
+    read = len(cells) - naive.null_count()
+    if read == alike and (
+        read == len(cells) or cells.is_in(["", "None", "Unknown"]).sum() == len(cells) - read
+    ):
+        return unix_seconds(naive, "UTC" if form.endswith("Z") else zone).alias(cells.name)
+    local, offset_s = iso(cell)
+    frame = cells.to_frame().select(local.alias("naive"), offset_s.alias("offset_s"))
+    own, stamped = unix_s(pl.col("naive"), zone), unix_s(pl.col("naive"), "UTC") - pl.col("offset_s")
+    made = frame.select(pl.when(pl.col("offset_s").is_null()).then(own).otherwise(stamped))
+    return made.to_series().alias(cells.name)
 
 
 def iso(text: pl.Expr) -> tuple[pl.Expr, pl.Expr]:

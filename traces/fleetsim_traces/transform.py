@@ -86,7 +86,8 @@ def window(
 
     *origin_s* is the first submission unless given. With *warm_start*, jobs that ran when the window opened
     (by their recorded start, else as if none had waited) come first: submitted and started at 0, with what
-    was left of their run time. A column ``warm`` is true for them. Jobs that had not begun are left out.
+    was left of their run time and of their estimate. A column ``warm`` is true for them. Jobs that had not
+    begun are left out.
     """
     import polars as pl
 
@@ -95,21 +96,26 @@ def window(
     if origin_s is None:
         origin_s = float(jobs["submit_s"][0]) if jobs.height else 0.0
     opens_s = origin_s + start_s
-    submit_s = pl.col("submit_s") - opens_s
-    began = pl.coalesce(pl.col("start_s") - opens_s, submit_s) if "start_s" in jobs.columns else submit_s
-    before = submit_s < 0
+    submitted = pl.col("submit_s") - opens_s
+    started = pl.col("start_s") - opens_s if "start_s" in jobs.columns else pl.lit(None, pl.Float64)
+    began = pl.coalesce(started, submitted)
+    before = submitted < 0
     running = before & (began <= 0) & (began + pl.col("duration_s") > 0)
-    inside = (submit_s < end_s - start_s) & (~before | (running if warm_start else pl.lit(False)))
-    kept = jobs.filter(inside).with_columns(
-        submit_s=pl.when(before).then(0.0).otherwise(submit_s),
-        duration_s=pl.when(before).then(pl.col("duration_s") + began).otherwise("duration_s"),
+    inside = (submitted < end_s - start_s) & ((~before | running) if warm_start else ~before)
+    columns = {  # those that come in the window, and those that ran before
+        "submit_s": (submitted, pl.lit(0.0)),
+        "start_s": (started, pl.lit(0.0)),
+        "duration_s": (pl.col("duration_s"), pl.col("duration_s") + began),
+        "estimate_s": (pl.col("estimate_s"), (pl.col("estimate_s") + began).clip(0.0)),
+    }
+    return jobs.filter(inside).with_columns(
+        *(
+            pl.when(before).then(rest).otherwise(whole).alias(name)
+            for name, (whole, rest) in columns.items()
+            if name in jobs.columns
+        ),
         warm=before,
-        **({"start_s": pl.when(before).then(0.0).otherwise(began)} if "start_s" in jobs.columns else {}),
     )
-    if "start_s" not in jobs.columns:
-        return kept
-    known = jobs.filter(inside)["start_s"].is_not_null() | kept["warm"]
-    return kept.with_columns(start_s=pl.when(known).then("start_s"))
 
 
 def clip(
