@@ -91,6 +91,10 @@ def verify(checks: Sequence[Check]) -> None:
         raise BooksError("the books of the run do not balance; nothing was kept.\n" + "\n".join(lines))
 
 
+#: Parts of an attempt, in this order in time except that working comes in between.
+_WORKING, _RESTARTING, _LOSING = range(3)
+
+
 class _Cells:
     """The calendar of one cohort: where a period or a birthday ends, a new cell begins."""
 
@@ -167,52 +171,74 @@ class Books:
         self.allocated_j = 0.0
 
         nodes = pq.read_table(folder / "node_states.parquet")
-        for k, start_s, end_s, gpus in _up_intervals(nodes, cohorts, edges[-1]):
+        down = [np.zeros(n) for n in shape]
+        for k, start_s, end_s, gpus, is_up in _node_intervals(nodes, cohorts, edges[-1]):
             row, cell, a, b = self._cells[k].split(start_s, end_s)
-            up[k] += np.bincount(cell, gpus[row] * (b - a), shape[k])
-            up_waiting[k] += np.bincount(cell, gpus[row] * waiting.between(a, b), shape[k])
+            spent = gpus[row] * (b - a)
+            up[k] += np.bincount(cell, spent * is_up[row], shape[k])
+            down[k] += np.bincount(cell, spent * ~is_up[row], shape[k])
+            up_waiting[k] += np.bincount(cell, gpus[row] * waiting.between(a, b) * is_up[row], shape[k])
 
         names = [c.name for c in cohorts]
         of_activity = _Pairs(activities)
         for batch in _batches(folder / "allocations.parquet"):
-            start_all, end_all = batch["start_s"].to_numpy(), batch["end_s"].to_numpy()
-            gpus_all = batch["gpus"].to_numpy().astype(np.float64)
-            self.allocated_gpu_s += float(np.sum(gpus_all * (end_all - start_all)))
-            self.allocated_j += float(
-                np.sum(batch["power_w"].to_numpy().astype(np.float64) * (end_all - start_all))
+            start_s, end_s, restart_s, lost_s, share = (
+                batch[name].to_numpy() for name in ("start_s", "end_s", "restart_s", "lost_s", "gpu_share")
             )
+            gpus_all = batch["gpus"].to_numpy() * share
+            self.allocated_gpu_s += float(np.sum(gpus_all * (end_s - start_s)))
+            self.allocated_j += float(np.sum(batch["power_w"].to_numpy() * (end_s - start_s)))
             owner = _codes(batch["tenant"], tenants) * len(activities) + of_activity.codes(batch)
             cohort = _codes(batch["cohort"], names)
-            for k in np.unique(cohort).tolist():
-                mine = np.nonzero(cohort == k)[0]
-                row, cell, a, b = self._cells[k].split(start_all[mine], end_all[mine])
-                gpus = gpus_all[mine][row]
-                spent = gpus * (b - a)
-                held[k] += np.bincount(cell, spent, shape[k])
-                held_waiting[k] += np.bincount(cell, gpus * waiting.between(a, b), shape[k])
-                key, at_key = np.unique(
-                    (k * len(tenants) * len(activities) + owner[mine][row]) * (max(shape) + 1) + cell,
-                    return_inverse=True,
-                )
-                keys.append(key)
-                seconds.append(np.bincount(at_key, spent, len(key)).astype(np.float64))
+            every = np.arange(len(start_s))
+            parts = [(_WORKING, start_s + restart_s, end_s - lost_s, every)]
+            for part, from_s, to_s in (
+                (_RESTARTING, start_s, start_s + restart_s),
+                (_LOSING, end_s - lost_s, end_s),
+            ):
+                if (some := np.nonzero(to_s > from_s)[0]).size:
+                    parts.append((part, from_s[some], to_s[some], some))
+            for part, from_s, to_s, rows in parts:
+                mine_gpus, mine_owner, mine_cohort = gpus_all[rows], owner[rows], cohort[rows]
+                for k in np.unique(mine_cohort).tolist():
+                    mine = np.nonzero(mine_cohort == k)[0]
+                    row, cell, a, b = self._cells[k].split(from_s[mine], to_s[mine])
+                    gpus = mine_gpus[mine][row]
+                    spent = gpus * (b - a)
+                    held[k] += np.bincount(cell, spent, shape[k])
+                    held_waiting[k] += np.bincount(cell, gpus * waiting.between(a, b), shape[k])
+                    owners = len(tenants) * len(activities)
+                    key, at_key = np.unique(
+                        ((part * len(cohorts) + k) * owners + mine_owner[mine][row]) * (max(shape) + 1)
+                        + cell,
+                        return_inverse=True,
+                    )
+                    keys.append(key)
+                    seconds.append(np.bincount(at_key, spent, len(key)).astype(np.float64))
 
-        self.usage = self._usage(keys, seconds, up, up_waiting, held, held_waiting)
+        self.usage = self._usage(keys, seconds, down, up, up_waiting, held, held_waiting)
 
     def _usage(
         self,
         keys: list[Ints],
         seconds: list[Floats],
+        down: list[Floats],
         up: list[Floats],
         up_waiting: list[Floats],
         held: list[Floats],
         held_waiting: list[Floats],
     ) -> dict[str, Any]:
-        """Rows of the usage table: two states of allocated time by owner, two of idle time."""
+        """Rows of the usage table: three states of allocated time by owner, two of idle time, and down."""
         cohorts, activities = self._cohorts, self._activities
         stride = max(map(len, self._cells)) + 1
         key, at_key = np.unique(np.concatenate([*keys, np.zeros(0, np.int64)]), return_inverse=True)
-        spent = np.bincount(at_key, np.concatenate([*seconds, np.zeros(0)]), len(key))
+        by_part = np.bincount(at_key, np.concatenate([*seconds, np.zeros(0)]), len(key))
+        part, key = np.divmod(key, len(cohorts) * len(self._tenants) * len(activities) * stride)
+        key, at_key = np.unique(key, return_inverse=True)
+        spent, restarting, losing = (
+            np.bincount(at_key, by_part * which, len(key))
+            for which in (part >= 0, part == _RESTARTING, part == _LOSING)
+        )
         owner, cell = key // stride, key % stride
         activity = owner % len(activities)
         owner //= len(activities)
@@ -222,7 +248,8 @@ class Books:
         sm_active = np.array([a.sm_active for a in activities])
         stalled_w = np.array([c.model.power_w(0.0) for c in cohorts])
         busy_w = np.array([c.model.power_w(sm_active) for c in cohorts])
-        busy = spent * busy_share[activity]
+        busy = (spent - restarting) * busy_share[activity]
+        lost = losing * busy_share[activity]
         none = np.full(sum(map(len, self._cells)), -1)
         idle_cohort = np.repeat(np.arange(len(cohorts)), [len(c) for c in self._cells])
         idle_cell = np.concatenate([np.arange(len(c)) for c in self._cells])
@@ -237,12 +264,14 @@ class Books:
         idle_waiting = np.where(idle_waiting > noise, idle_waiting, 0.0)
 
         parts = [  # state, cohort, cell, tenant, activity, GPU seconds, W per GPU
-            (0, idle_cohort, idle_cell, none, none, idle_quiet, stalled_w[idle_cohort]),
-            (1, idle_cohort, idle_cell, none, none, idle_waiting, stalled_w[idle_cohort]),
-            (2, cohort, cell, tenant, activity, spent - busy, stalled_w[cohort]),
-            (3, cohort, cell, tenant, activity, busy, busy_w[cohort, activity]),
+            ("down", idle_cohort, idle_cell, none, none, np.concatenate(down), 0 * stalled_w[idle_cohort]),
+            ("idle_no_queue", idle_cohort, idle_cell, none, none, idle_quiet, stalled_w[idle_cohort]),
+            ("idle_queue", idle_cohort, idle_cell, none, none, idle_waiting, stalled_w[idle_cohort]),
+            ("stalled", cohort, cell, tenant, activity, spent - busy, stalled_w[cohort]),
+            ("lost", cohort, cell, tenant, activity, lost, busy_w[cohort, activity]),
+            ("productive", cohort, cell, tenant, activity, busy - lost, busy_w[cohort, activity]),
         ]
-        state = np.concatenate([np.full(len(p[1]), p[0]) for p in parts])
+        state = np.concatenate([np.full(len(p[1]), schema.STATES.index(p[0])) for p in parts])
         cohort, cell, tenant, activity, gpu_s, power_w = (
             np.concatenate([p[i] for p in parts]) for i in range(1, 7)
         )
@@ -299,10 +328,11 @@ class Books:
             for k, c in enumerate(self._cohorts)
         ]
         idle_w = np.array([c.model.power_w(0.0) for c in self._cohorts])
-        idle_kwh = float((hours * idle_w[cohort])[~allocated].sum()) / 1000
+        idle = np.isin(state, [schema.STATES.index(s) for s in ("idle_no_queue", "idle_queue")])
+        idle_kwh = float((hours * idle_w[cohort])[idle].sum()) / 1000
         checks += [
             Check(
-                "GPU hours of stalled and productive = GPU hours of allocations",
+                "GPU hours of stalled, lost and productive = GPU hours of allocations",
                 float(hours[allocated].sum()),
                 self.allocated_gpu_s / HOUR_S,
             ),
@@ -350,25 +380,26 @@ class _Pairs:
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
-    columns = ["start_s", "end_s", "gpus", "power_w", "cohort", "tenant", "workload", "workload_class"]
+    columns = ["start_s", "end_s", "restart_s", "lost_s", "gpus", "gpu_share", "power_w"]
+    columns += ["cohort", "tenant", "workload", "workload_class"]
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns)
+            yield file.read_row_group(group, columns, use_threads=False)
 
 
-def _up_intervals(
+def _node_intervals(
     nodes: pa.Table, cohorts: Sequence[Cohort], end_s: float
-) -> Iterator[tuple[int, Floats, Floats, Floats]]:
-    """For each cohort, the intervals in which its nodes were up: start, end, GPUs."""
+) -> Iterator[tuple[int, Floats, Floats, Floats, Any]]:
+    """For each cohort, the states of its nodes: start, end, GPUs, and whether they are up."""
     time_s = nodes["time_s"].to_numpy()
     node = nodes["node"].to_numpy()
     gpus = nodes["gpus"].to_numpy().astype(np.float64)
     up = _codes(nodes["state"], schema.NODE_STATES) == 0
     cohort = _codes(nodes["cohort"], [c.name for c in cohorts])
-    order = np.lexsort((time_s, node))
+    order = np.lexsort((np.arange(len(node)), time_s, node))
     time_s, node, gpus, up, cohort = time_s[order], node[order], gpus[order], up[order], cohort[order]
     until = np.append(time_s[1:], end_s)
     until[np.append(node[1:] != node[:-1], True)] = end_s  # the last change of a node holds to the end
     for k in range(len(cohorts)):
-        mine = up & (cohort == k)
-        yield k, time_s[mine], until[mine], gpus[mine]
+        mine = cohort == k
+        yield k, time_s[mine], until[mine], gpus[mine], up[mine]

@@ -1,15 +1,15 @@
-"""Pictures of a workload: when jobs come, how large and long they are, who submits, what load they offer.
+"""Pictures of a workload (when jobs come, how large and long they are, what load they offer) and of runs.
 
-:func:`trace_page` is one HTML file that needs no network, light or dark as the reader's system is;
-:func:`trace_png` the same charts as a picture. Every axis has its unit. Colours are those of Okabe and Ito,
-which colour-blind readers tell apart; dashes and direct words say the same as the colours.
+:func:`trace_page` and :func:`comparison_page` are one HTML file that needs no network, light or dark as the
+reader's system is; :func:`trace_png` is a workload's charts as a picture. Every axis has its unit. Colours
+are those of Okabe and Ito, which colour-blind readers tell apart; dashes and direct words say the same.
 """
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from fleetsim_traces.table import Trace
 if TYPE_CHECKING:
     import altair as alt
     import numpy.typing as npt
+
+    from fleetsim.comparison import Section
 
     Floats = npt.NDArray[np.float64]
 
@@ -33,6 +35,10 @@ _DARK = {
     "a": "#56B4E9",
     "b": "#E69F00",
 }
+#: Colours and dashes of runs: Okabe and Ito's, the dashes differ where the colours come round.
+_RUNS_LIGHT = (BLUE, ORANGE, "#009E73", "#CC79A7", "#1f2328")
+_RUNS_DARK = ("#56B4E9", "#E69F00", "#2DC49A", "#E8A5CB", "#e6edf3")
+_DASHES = ([1, 0], [6, 3], [2, 2], [9, 3, 2, 3])
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _POINTS = 240  # of a curve: more do not show
 _WIDTH, _HEIGHT = 420, 240
@@ -42,6 +48,12 @@ _TITLES = {
     "durations": "How long jobs run",
     "sizes": "How many GPUs jobs ask for",
     "tenants": "How concentrated tenants are",
+}
+_RUN_TITLES = {
+    "waits": "How long jobs waited",
+    "changes": "Completion times that changed",
+    "queue": "Jobs waiting",
+    "gpus": "GPUs allocated",
 }
 
 
@@ -137,10 +149,7 @@ def _load(
     import altair as alt
 
     at, level = offered_load(submit_s, duration_s, busy)
-    span_s = float(submit_s[-1] - submit_s[0])
-    unit, label = (
-        (86_400, "days") if span_s > 3 * 86_400 else (3600, "hours") if span_s > 10_800 else (60, "minutes")
-    )
+    unit, label = _time_unit(float(submit_s[-1] - submit_s[0]))
     data = _data(t=((at - submit_s[0]) / unit).tolist(), gpus=np.maximum(level, 0).tolist())
     area = (
         alt.Chart(data, width=_WIDTH, height=_HEIGHT)
@@ -160,6 +169,13 @@ def _load(
         align="right", dx=-4, dy=-7, color=colours["b"], fontWeight="bold", fontSize=12,
     ).encode(y="y:Q", x=alt.value("width"), text="label:N")  # fmt: skip
     return area + rule + word
+
+
+def _time_unit(span_s: float) -> tuple[int, str]:
+    """The seconds and the name of a unit in which an axis of *span_s* reads well."""
+    return (
+        (86_400, "days") if span_s > 3 * 86_400 else (3600, "hours") if span_s > 10_800 else (60, "minutes")
+    )
 
 
 def _curves(
@@ -301,19 +317,10 @@ def trace_png(
 
 def trace_page(trace: Trace, *, title: str, gpus: float | None = None, zone: str = "UTC") -> str:
     """One HTML page with the charts and the figures of a profile; it loads nothing from anywhere."""
-    import vl_convert
-
     from fleetsim_traces.profile import profile
 
     facts = profile(trace, zone=zone)
-    specs = {
-        mode: {
-            name: _themed(chart, _TITLES[name], mode == "dark", width="container")
-            for name, chart in trace_charts(trace, gpus=gpus, zone=zone, dark=mode == "dark").items()
-        }
-        for mode in ("light", "dark")
-    }
-    script = vl_convert.javascript_bundle(_SCRIPT.replace("__SPECS__", json.dumps(specs)))
+    charts = {dark: trace_charts(trace, gpus=gpus, zone=zone, dark=dark) for dark in (False, True)}
     about = [
         ("jobs", f"{facts['jobs']:,}"),
         ("days", f"{facts['span_s'] / 86400:,.1f}"),
@@ -326,13 +333,138 @@ def trace_page(trace: Trace, *, title: str, gpus: float | None = None, zone: str
     said = any(note.startswith("Generated") for note in trace.notes)
     kind = "Generated: no cluster ever ran these jobs. " if trace.generated and not said else ""
     notes = " ".join(html.escape(note) for note in trace.notes)
+    return _page(title, f'<div class="tiles">{tiles}</div>\n<p>{kind}{notes}</p>', charts, _TITLES)
+
+
+def comparison_page(comparison: Mapping[str, Any], curves: Mapping[str, Any], *, title: str) -> str:
+    """One HTML page with the tables and charts of runs side by side; it loads nothing from anywhere.
+
+    *comparison* is that of :func:`fleetsim.comparison.compare`, *curves* those of its ``curves``.
+    """
+    from fleetsim.comparison import sections
+
+    policy, *figures = sections(comparison)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in ("* best of its row", *comparison["notes"]))
+    meanings = {row.label: row.meaning for section in figures for row in section.rows}
+    meanings["private share"] = comparison["definitions"]["private_share"]
+    defined = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in meanings.items()
+    )
+    tables = "".join(_table(section) for section in figures)
+    after = f'<div class="charts">{tables}</div>{notes}<details><summary>What the figures mean</summary>'
+    charts = {dark: comparison_charts(curves, dark=dark) for dark in (False, True)}
+    return _page(title, _table(policy), charts, _RUN_TITLES, f"{after}<dl>{defined}</dl></details>")
+
+
+def comparison_charts(curves: Mapping[str, Any], *, dark: bool = False) -> dict[str, Any]:
+    """The charts of runs side by side by name: waits, changes, queue, gpus; those that there is data for."""
+    import altair as alt
+
+    unit, label = _time_unit(max((x[-1] for x, _ in curves["queue"].values()), default=0.0))
+    log = alt.Scale(type="log", nice=False)
+    time = alt.X("x:Q", title=f"Time from the start ({label})", scale=alt.Scale(nice=False))
+    axes: dict[str, tuple[Any, Any]] = {
+        "waits": (
+            alt.X("x:Q", title="Wait (s, log scale; less than 1 s counts as 1)", scale=log,
+                  axis=alt.Axis(format="~s", tickCount=7)),
+            _share_axis("Share of the jobs that started"),
+        ),
+        "changes": (
+            alt.X("x:Q", title="JCT / baseline's (log scale; below 1 is faster)", scale=log,
+                  axis=alt.Axis(values=[10.0**i for i in range(-6, 7)], format="~g")),
+            alt.Y("y:Q", title="Share of the paired jobs", axis=alt.Axis(format="~%")),
+        ),
+        "queue": (time, alt.Y("y:Q", title="Jobs waiting", axis=alt.Axis(format=",~r"))),
+        "gpus": (time, alt.Y("y:Q", title="GPUs allocated", axis=alt.Axis(format=",~r"))),
+    }  # fmt: skip
+    runs = list(curves["waits"])
+    charts = {}
+    for name, (x, y) in axes.items():
+        scale = unit if name in ("queue", "gpus") else 1
+        points = {run: (xs / scale, ys) for run, (xs, ys) in curves[name].items() if len(xs)}
+        if points:
+            mark = {"interpolate": "step"} if name == "changes" else {}
+            charts[name] = _run_lines(points, runs, x, y, dark, **mark)
+    if "changes" in charts:
+        one = alt.Chart(_data(x=[1.0])).mark_rule(color=(_DARK if dark else _LIGHT)["quiet"])
+        charts["changes"] = one.encode(x="x:Q") + charts["changes"]
+    return charts
+
+
+def _run_lines(
+    points: Mapping[str, tuple[Floats, Floats]], runs: Sequence[str], x: Any, y: Any, dark: bool, **mark: Any
+) -> Any:
+    """A line for each run, in the colour and dashes of its place among *runs*."""
+    import altair as alt
+
+    data = _data(
+        x=[float(v) for xs, _ in points.values() for v in xs],
+        y=[float(v) for _, ys in points.values() for v in ys],
+        run=[run for run, (xs, _) in points.items() for _ in xs],
+    )
+    colours = _RUNS_DARK if dark else _RUNS_LIGHT
+    place = [runs.index(run) for run in points]
+    legend = alt.Legend(title=None, orient="top", columns=2, labelLimit=150, symbolStrokeWidth=2.2,
+                        symbolType="stroke", symbolSize=300)  # fmt: skip
+    domain = list(points)
+    return (
+        alt.Chart(data, width=_WIDTH, height=_HEIGHT)
+        .mark_line(strokeWidth=2.2, **mark)
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color("run:N", sort=domain, legend=legend, scale=alt.Scale(
+                domain=domain, range=[colours[i % len(colours)] for i in place])),
+            strokeDash=alt.StrokeDash("run:N", sort=domain, legend=legend, scale=alt.Scale(
+                domain=domain, range=[_DASHES[i % len(_DASHES)] for i in place])),
+            tooltip=[alt.Tooltip("run:N", title="Run"), alt.Tooltip("x:Q", format=".3~s"),
+                     alt.Tooltip("y:Q", format=".3~s")],
+        )
+    )  # fmt: skip
+
+
+def _table(section: Section) -> str:
+    """A section of a comparison as an HTML table, which scrolls where it is too wide."""
+    heads = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in section.runs)
+    rows = [f"<thead><tr><td></td>{heads}</tr></thead>"]
+    for row in section.rows:
+        cells = "".join(
+            f"<td><b>{html.escape(cell)} *</b></td>" if i in row.best else f"<td>{html.escape(cell)}</td>"
+            for i, cell in enumerate(row.cells)
+        )
+        rows.append(f"<tr><th scope=row>{html.escape(row.label)}</th>{cells}</tr>")
+    title = f"<h2>{html.escape(section.title)}</h2>"
+    table = "\n".join(rows)
+    return f'<section>{title}<div class="wide"><table>{table}</table></div></section>'
+
+
+def _page(
+    title: str,
+    body: str,
+    charts: Mapping[bool, Mapping[str, Any]],
+    titles: Mapping[str, str],
+    after: str = "",
+) -> str:
+    """A page of *charts*, by whether they are dark and by name, between *body* and *after* (HTML)."""
+    import vl_convert
+
+    specs = {
+        "dark" if dark else "light": {
+            name: _themed(chart, titles[name], dark, width="container") for name, chart in named.items()
+        }
+        for dark, named in charts.items()
+    }
+    script = vl_convert.javascript_bundle(_SCRIPT.replace("__SPECS__", json.dumps(specs)))
     figures = "".join(
-        f'<figure id="{name}" role="img" aria-label="{_TITLES[name]}"></figure>' for name in _TITLES
+        f'<figure id="{name}" role="img" aria-label="{titles[name]}"></figure>' for name in specs["light"]
     )
     return _PAGE.format(
-        title=html.escape(title), tiles=tiles, kind=kind, notes=notes, figures=figures,
+        title=html.escape(title),
+        body=body,
+        after=after,
+        figures=figures,
         script=script.replace("</script", "<\\/script"),
-    )  # fmt: skip
+    )
 
 
 _SCRIPT = """
@@ -367,14 +499,26 @@ h1 {{ font-size: 22px; margin: 0 0 16px; overflow-wrap: anywhere; }}
 .tiles div {{ border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; }}
 .tiles b {{ display: block; font-size: 19px; font-variant-numeric: tabular-nums; }}
 .tiles span, p {{ color: var(--quiet); font-size: 13px; }}
+h2 {{ font-size: 15px; margin: 0 0 4px; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }}
+.charts table {{ width: 100%; }}
+td, th {{ padding: 3px 0 3px 14px; text-align: right; white-space: nowrap; font-weight: normal;
+  border-bottom: 1px solid var(--line); }}
+th[scope=row], thead td {{ position: sticky; left: 0; min-width: 110px; padding-left: 0; text-align: left;
+  white-space: normal; color: var(--quiet); background: var(--paper); }}
+th[scope=col] {{ font-weight: 600; }}
+summary, dl {{ font-size: 13px; color: var(--quiet); }}
+dt {{ color: var(--ink); margin-top: 6px; }}
+dd {{ margin: 0 0 0 16px; max-width: 80ch; }}
 .charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr));
   gap: 28px 32px; margin-top: 24px; }}
 figure {{ margin: 0; width: 100%; min-width: 0; min-height: 300px; }}
 </style>
 <h1>{title}</h1>
-<div class="tiles">{tiles}</div>
-<p>{kind}{notes}</p>
+{body}
 <div class="charts">{figures}</div>
+{after}
 <script type="module">{script}</script>
 </html>
 """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,32 +21,40 @@ REJECT_REASONS = (
     "no allowed GPU model",
     "not enough GPU memory",
     "larger than any pool",
+    "no nodes for its tenant",
+    "larger than its tenant's limit",
+    "asks for no GPU",
+    "larger than any node",
+    "asks for several MIG instances",
 )
 
 
 @dataclass(frozen=True)
 class PoolPlan:
-    """A pool and what its nodes are: all cohorts of one model and node size at one site."""
+    """A pool and what its nodes are: all cohorts of one model, name, node size and tenants at one site."""
 
     pool: Pool
     model: GpuModel
     nodes: int  # in the end, deliveries to come included
+    tenants: tuple[str, ...] | None = None  # as of its cohorts
+    names: frozenset[str] = frozenset()  # likewise
 
 
 def build_pools(cohorts: Sequence[Cohort]) -> tuple[list[PoolPlan], list[Pool]]:
     """The pools of a fleet, empty as yet, and the pool of every node."""
     total = sum(c.nodes for c in cohorts)
     free = [0] * total
-    plans: dict[tuple[str, str, int], PoolPlan] = {}
-    pool_of: list[Pool] = []
+    plans: dict[tuple[str, str, str | None, int, tuple[str, ...] | None], PoolPlan] = {}
+    pool_of: dict[int, Pool] = {}
     for c in cohorts:
-        key = (c.site.name, c.model.id, c.gpus_per_node)
+        key = (c.site.name, c.model.id, c.known_as, c.gpus_per_node, c.tenants)
         known = plans.get(key)
-        name = f"{c.model.id} x{c.gpus_per_node} at {c.site.name}"
+        name = f"{c.known_as or c.model.id} x{c.gpus_per_node} at {c.site.name}"
         pool = known.pool if known else Pool(name, c.gpus_per_node, free)
-        plans[key] = PoolPlan(pool, c.model, c.nodes + (known.nodes if known else 0))
-        pool_of += [pool] * c.nodes
-    return list(plans.values()), pool_of
+        nodes = c.nodes + (known.nodes if known else 0)
+        plans[key] = PoolPlan(pool, c.model, nodes, c.tenants, frozenset(c.names))
+        pool_of.update(dict.fromkeys(c.node_numbers, pool))
+    return list(plans.values()), [pool_of[node] for node in range(total)]
 
 
 @dataclass(frozen=True)
@@ -69,17 +79,18 @@ def find_shapes(
     if not len(jobs):
         return Shapes(np.zeros(0, np.int32), [], np.zeros(0, np.int32))
     allowed_by = {w.name: w.gpu_models for w in workloads}
-    tenant_models = {t.name: t.gpu_models for t in tenants}
     memory = pa.array(jobs.min_memory_gb).dictionary_encode()
-    limits = [tuple(m) if (m := tenant_models.get(name)) is not None else None for name in jobs.tenants]
-    distinct = list(dict.fromkeys(limits))
-    limit_code = np.array([distinct.index(limit) for limit in limits])[jobs.tenant]
+    rights = _rights(jobs.tenants, tenants, plans)
+    distinct = list(dict.fromkeys(rights))
+    right_code = np.array([distinct.index(right) for right in rights])[jobs.tenant]
+    too_many = jobs.gpus > np.array(limits(jobs.tenants, tenants))[jobs.tenant]
     fractional = jobs.gpu_share < 1
     radix = (
         (jobs.activity, len(jobs.activities)),
         (memory.indices.to_numpy(), len(memory.dictionary)),
         (jobs.gpu_model + 1, len(jobs.gpu_models) + 1),
-        (limit_code, len(distinct)),
+        (right_code, len(distinct)),
+        (too_many, 2),
         (fractional, 2),
     )
     key = jobs.gpus.astype(np.int64)
@@ -97,23 +108,58 @@ def find_shapes(
     for i, job in enumerate(first.tolist()):
         activity = jobs.activities[jobs.activity[job]]
         asked = jobs.gpu_models[jobs.gpu_model[job]] if jobs.gpu_model[job] >= 0 else None
+        right = rights[jobs.tenant[job]]
         found = _options(
-            plans,
+            [plans[k] for k in right.plans],
             int(jobs.gpus[job]),
             float(jobs.min_memory_gb[job]),
-            [
-                m
-                for m in (allowed_by[activity.workload], limits[jobs.tenant[job]], asked and (asked,))
-                if m is not None
-            ],
+            [m for m in (allowed_by[activity.workload], right.gpu_models, asked) if m is not None],
             activity,
             scheduler,
         )
-        if fractional[job]:
+        if not jobs.gpus[job]:
+            found = 6
+        elif fractional[job]:
             found = 0
+        elif not right.plans:
+            found = 4
+        elif too_many[job]:
+            found = 5
         rejected[i] = found if isinstance(found, int) else -1
         options.append(() if isinstance(found, int) else found)
     return Shapes(np.where(rejected[group] >= 0, np.int32(-1), group), options, rejected[group])
+
+
+class _Right(NamedTuple):
+    """What jobs of a tenant may have."""
+
+    gpu_models: tuple[str, ...] | None
+    plans: tuple[int, ...]
+
+
+def _rights(names: Sequence[str], tenants: Sequence[TenantSpec], plans: Sequence[PoolPlan]) -> list[_Right]:
+    """Of each tenant: its models, and its pools."""
+    models = {t.name: t.gpu_models for t in tenants}
+    rest = tuple(i for i, plan in enumerate(plans) if plan.tenants is None)
+    rights = []
+    for name in names:
+        own = tuple(i for i, plan in enumerate(plans) if plan.tenants is not None and name in plan.tenants)
+        allowed = models.get(name)
+        rights.append(_Right(None if allowed is None else tuple(allowed), own or rest))
+    return rights
+
+
+def limits(names: Sequence[str], tenants: Sequence[TenantSpec]) -> list[float]:
+    """Of each tenant: the least limit of it and what it is a part of, GPUs."""
+    known = {t.name: t for t in tenants}
+    found = []
+    for name in names:
+        gpus, at = inf, known.get(name)
+        while at is not None:
+            gpus = min(gpus, inf if at.max_gpus is None else at.max_gpus)
+            at = known[at.parent] if at.parent is not None else None
+        found.append(gpus)
+    return found
 
 
 def _options(
@@ -125,7 +171,7 @@ def _options(
     scheduler: SchedulerSpec,
 ) -> Options | int:
     """Pools that may run such a job, in order of preference; or the code of the reason why there are none."""
-    by_model = [p for p in plans if all(p.model.id in models for models in allowed)]
+    by_model = [p for p in plans if all(p.names.intersection(models) for models in allowed)]
     if not by_model:
         return 1
     by_memory = [p for p in by_model if p.model.memory_gb >= min_memory_gb]

@@ -8,7 +8,7 @@ import platform
 import time
 from array import array
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version
@@ -21,17 +21,26 @@ import simpy
 
 from fleetsim import __version__, runfolder, schema, units
 from fleetsim.books import Books, Check, period_edges, verify
+from fleetsim.clustering import SizePool
+from fleetsim.defragment import Defragment
 from fleetsim.eligibility import REJECT_REASONS, Shapes, build_pools, find_shapes
-from fleetsim.engine import Clock, JobColumns, Replay, deliver
+from fleetsim.engine import Clock, JobColumns, Replay, Restart, deliver
 from fleetsim.errors import FleetsimError
-from fleetsim.fleet import Pool
+from fleetsim.fleet import Fleet, Pool
+from fleetsim.maintenance import Reservation, maintain, reserve, with_reservations
 from fleetsim.observer import Attempts
+from fleetsim.policies.clusters import parts
+from fleetsim.policies.desk import Desk, Queue, Terms
 from fleetsim.policies.placement import PLACEMENTS
-from fleetsim.policies.queue import QUEUES
+from fleetsim.policies.queue import build
 from fleetsim.recorder import Recorder, TableWriter
 from fleetsim.records import Cohort, Jobs
 from fleetsim.runfolder import Run
 from fleetsim.scenario import Scenario
+from fleetsim.shared import SharedFleet, share_fleet
+from fleetsim.sharing import WHOLE
+from fleetsim.spec import PREEMPTS, SchedulerSpec
+from fleetsim.topology import BlockPool, Topology
 from fleetsim.workload import Source, load_jobs
 
 if TYPE_CHECKING:
@@ -73,11 +82,42 @@ def run(
     jobs, sources = load_jobs(scenario, traces)
     plans, pool_of = build_pools(scenario.cohorts)
     spec = scenario.spec
-    shapes = find_shapes(jobs, plans, spec.workloads, spec.tenants, spec.scheduler)
+    topology = Topology.of(spec.cohorts) if any(c.topology for c in spec.cohorts) else None
+    made = {pool: _equipped(pool, spec.scheduler.placement, topology) for pool in dict.fromkeys(pool_of)}
+    plans = [replace(plan, pool=made[plan.pool]) for plan in plans]
+    pool_of = [made[pool] for pool in pool_of]
+    penalty = topology.penalty if topology and topology.costs else None
+    shared = share_fleet(jobs, scenario.cohorts, spec) if spec.scheduler.sharing else None
+    if shared:
+        shapes, pool_of = shared.shapes, shared.pool_of
+    else:
+        shapes = find_shapes(jobs, plans, spec.workloads, spec.tenants, spec.scheduler)
+    reservations = [
+        Reservation(words.tenant, window, pool_of[window.nodes[0]].twin(), pool_of[window.nodes[0]])
+        for words, window in zip(spec.reservations, scenario.reservations, strict=True)
+    ]
+    if reservations:
+        shapes = with_reservations(shapes, jobs, reservations)
     with runfolder.writing(out, force) as folder:
-        attempts = Attempts.of(len(jobs))
-        recorder = Recorder(folder, jobs, shapes.rejected, scenario.cohorts, attempts)
-        end_s, replay = _simulate(scenario, jobs, shapes, pool_of, attempts, recorder, progress)
+        evicts = any(window.stop for window in (*scenario.maintenance, *scenario.reservations))
+        restart = _restart(spec.scheduler, jobs, evicts or any(t.preemptible for t in spec.tenants))
+        in_parts = restart is not None or (shared is not None and shared.slicing is not None)
+        attempts = Attempts.of(len(jobs), in_parts)
+        shares = (shared.pool, shared.slicing) if shared else (None, None)
+        recorder = Recorder(folder, jobs, shapes.rejected, scenario.cohorts, attempts, penalty, *shares)
+        end_s, replay = _simulate(
+            scenario,
+            jobs,
+            shapes,
+            pool_of,
+            penalty,
+            shared,
+            reservations,
+            restart,
+            attempts,
+            recorder,
+            progress,
+        )
         try:
             units.at(scenario.start, end_s)
         except OverflowError:
@@ -94,11 +134,22 @@ def run(
     return runfolder.open_run(out)
 
 
+def _equipped(pool: Pool, placement: str, topology: Topology | None) -> Pool:
+    """*pool*, which is empty, as *placement* needs it: some must know more than what is free on a node."""
+    if placement == "topology" and topology:
+        return BlockPool(pool.name, pool.gpus_per_node, pool.free, topology.levels())
+    return SizePool(pool.name, pool.gpus_per_node, pool.free) if placement == "by_size" else pool
+
+
 def _simulate(
     scenario: Scenario,
     jobs: Jobs,
     shapes: Shapes,
-    pool_of: Sequence[Pool],
+    pool_of: list[Pool],
+    penalty: Callable[[tuple[int, ...]], float] | None,
+    shared: SharedFleet | None,
+    reservations: Sequence[Reservation],
+    restart: Restart | None,
     attempts: Attempts,
     recorder: Recorder,
     progress: Callable[[Progress], None],
@@ -108,13 +159,42 @@ def _simulate(
     columns = JobColumns(
         array("d", jobs.submit_s.tobytes()),
         array("d", jobs.duration_s.tobytes()),
-        jobs.gpus.tolist(),
+        shared.gpu_milli if shared else jobs.gpus.tolist(),
         shapes.of_job.tolist(),
         shapes.options,
+        shared.asks if shared else [],
     )
-    queue = QUEUES[scenario.spec.scheduler.queue](columns.shape_of)
+    scheduler = scenario.spec.scheduler
+    per_gpu = WHOLE if shared else 1
+    gpus = sum(c.gpus for c in scenario.cohorts) * per_gpu
+    terms = Terms(scheduler, scenario.spec.tenants, jobs, gpus, per_gpu=per_gpu)
+
+    def make_queue(desk: Desk) -> Queue:
+        queue = build(desk, terms, parts(scenario.cohorts))
+        if (rule := scheduler.defragment) is None:
+            return queue
+        every_s = units.duration_s(rule.every)
+        return Defragment(desk, queue, PLACEMENTS[scheduler.placement], every_s, rule.moves)
+
+    pace: Callable[[float, tuple[int, ...]], float] | None = shared.pace if shared else None
+    if penalty is not None:
+        longer = penalty
+
+        def pace(speed: float, where: tuple[int, ...]) -> float:
+            return speed / longer(where)
+
     replay = Replay(
-        clock, columns, pool_of, queue, PLACEMENTS[scenario.spec.scheduler.placement], recorder, attempts
+        clock,
+        columns,
+        pool_of,
+        make_queue,
+        shared.place if shared else PLACEMENTS[scheduler.placement],
+        recorder,
+        attempts,
+        restart,
+        units.duration_s(scheduler.interval) if scheduler.interval is not None else 0.0,
+        pace,
+        shared.slicing if shared else None,
     )
 
     def bring(cohort: Cohort, cause: str) -> None:
@@ -131,6 +211,11 @@ def _simulate(
         else:
             coming.append((cohort.delivered_s, partial(bring, cohort, "delivery")))
     clock.process(deliver(clock, replay, coming))
+    fleet = Fleet(pool_of)
+    for window in scenario.maintenance:
+        clock.process(maintain(clock, replay, fleet, recorder, window))
+    for reservation in reservations:
+        clock.process(reserve(clock, replay, fleet, recorder, reservation))
 
     last_s = float(jobs.submit_s[-1]) if len(jobs) else 0.0
     expected_s = scenario.horizon_s if scenario.horizon_s is not None else last_s
@@ -164,6 +249,33 @@ def _simulate(
     return end_s, replay
 
 
+def _restart(scheduler: SchedulerSpec, jobs: Jobs, evicts: bool) -> Restart | None:
+    """What stopping a job costs, if any can be stopped or has anything to do before its work.
+
+    *evicts* tells whether anything but the queue stops jobs.
+    """
+    spec = scheduler.restart
+    setup_s = units.duration_s(spec.setup)
+    if not (evicts or scheduler.defragment or setup_s or scheduler.preemptive or scheduler.queue in PREEMPTS):
+        return None
+    cost_s = np.zeros(len(jobs))
+    workload = np.array([a.workload for a in jobs.activities])[jobs.activity]
+    user = np.array([*jobs.users, ""])[jobs.user]
+    for rule in reversed(spec.costs):
+        held = jobs.gpus <= (rule.up_to_gpus or np.inf)
+        for name, names in ((user, rule.users), (workload, rule.workloads)):
+            if names is not None:
+                held &= np.isin(name, names)
+        cost_s[held] = units.duration_s(rule.cost)
+    every_s = {"when_stopped": 0.0, "never": inf, "trace": 0.0}.get(str(spec.checkpoint))
+    checkpoint_s = np.full(len(jobs), units.duration_s(spec.checkpoint) if every_s is None else every_s)
+    if spec.checkpoint == "trace" and jobs.checkpoint_s is not None:
+        checkpoint_s = np.nan_to_num(jobs.checkpoint_s.astype(np.float64))
+    costs = array("d", cost_s.tobytes()), array("d", checkpoint_s.tobytes())
+    free = scheduler.placement == "pool" or scheduler.admit == "afresh"
+    return Restart(*costs, setup_s, moves_free=free, every_pass=spec.charge == "every_pass")
+
+
 def _write_manifest(
     folder: Path,
     scenario: Scenario,
@@ -188,6 +300,7 @@ def _write_manifest(
         "end_s": end_s,
         "versions": dict(_versions()),
         "sources": {s.workload: {**s.facts, "left_out": s.left_out} for s in sources},
+        "node_list": scenario.node_list,
         "jobs": len(jobs),
         "rejected": reasons,
         "activities": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from heapq import heappop, heappush
 
 
@@ -15,6 +16,10 @@ class Pool:
 
     Ties are always broken by the lowest node number, so that results compare job by job with other
     simulators that scan their nodes in order.
+
+    A closed node offers nothing; jobs on it go on, and what they give back stays out. Its ``free`` lies
+    below zero, by the GPUs of a node and one: as an index that is the bucket it would be in if it were open,
+    so only :meth:`give` has to know.
     """
 
     __slots__ = ("_listed", "buckets", "free", "gpus_per_node", "idle", "idle_nodes", "name")
@@ -27,6 +32,10 @@ class Pool:
         self.idle_nodes = 0  # nodes with all their GPUs free
         self.buckets: list[list[int]] = [[] for _ in range(gpus_per_node + 1)]  # use lowest()
         self._listed = [bytearray(len(free)) for _ in range(gpus_per_node + 1)]
+
+    def twin(self) -> Pool:
+        """A pool for nodes of the same kind that has none yet."""
+        return Pool(self.name, self.gpus_per_node, [0] * len(self.free))
 
     def add(self, node: int) -> None:
         """Bring *node* into service with all its GPUs free."""
@@ -53,12 +62,42 @@ class Pool:
         free = self.free[node] + gpus
         listed = self._listed[free]
         self.free[node] = free
+        if free < 0:
+            return
         self.idle += gpus
         if free == self.gpus_per_node:
             self.idle_nodes += 1
         if not listed[node]:
             listed[node] = 1
             heappush(self.buckets[free], node)
+
+    def close(self, node: int) -> None:
+        """Offer nothing of *node*, which is open."""
+        free = self.free[node]
+        assert free >= 0
+        self.free[node] = free - self.gpus_per_node - 1
+        self.idle -= free
+        if free == self.gpus_per_node:
+            self.idle_nodes -= 1
+
+    def open(self, node: int) -> None:
+        """Offer again what is free of *node*, which is closed."""
+        free = self.free[node] + self.gpus_per_node + 1
+        self.free[node] = 0
+        self.give(node, free)
+
+    def room(self, node: int) -> int:
+        """GPUs of *node* on which nothing runs, be it open or closed."""
+        free = self.free[node]
+        return free if free >= 0 else free + self.gpus_per_node + 1
+
+    def take_back(self, node: int, gpus: int) -> None:
+        """Allocate again what was given just now, also on a closed node."""
+        if self.free[node] >= 0:
+            self.take(node, gpus)
+        else:
+            assert self.room(node) >= gpus
+            self.free[node] -= gpus
 
     def lowest(self, free: int) -> int:
         """The lowest-numbered node with exactly *free* free GPUs, or -1."""
@@ -80,3 +119,50 @@ class Pool:
         for node in found:
             heappush(bucket, node)
         return found
+
+
+class Fleet:
+    """The pool of every node, and which nodes are closed: each may be so for several reasons at once."""
+
+    def __init__(self, pool_of: list[Pool]) -> None:
+        self.pool_of = pool_of
+        self._closed: Counter[int] = Counter()
+        self._down: Counter[int] = Counter()
+
+    def close(self, node: int) -> None:
+        """Start nothing more on *node*, for one reason more."""
+        if not self._closed[node]:
+            self.pool_of[node].close(node)
+        self._closed[node] += 1
+
+    def open(self, node: int) -> None:
+        """One reason to close *node* is gone."""
+        self._closed[node] -= 1
+        if not self._closed[node]:
+            del self._closed[node]
+            self.pool_of[node].open(node)
+
+    def empty(self, node: int) -> bool:
+        """Whether nothing runs on *node*, which is closed."""
+        pool = self.pool_of[node]
+        return pool.room(node) == pool.gpus_per_node
+
+    def move(self, node: int, pool: Pool) -> None:
+        """Let *node*, which is closed, belong to *pool*. It is empty, or in that pool."""
+        if pool is not self.pool_of[node]:
+            assert self.empty(node)
+            pool.free[node] = self.pool_of[node].free[node]
+            self.pool_of[node] = pool
+
+    def lower(self, node: int) -> bool:
+        """*node*, which is closed, is down for one reason more; return whether it was up."""
+        self._down[node] += 1
+        return self._down[node] == 1
+
+    def lift(self, node: int) -> bool:
+        """One reason for *node* to be down is gone; return whether it is up."""
+        self._down[node] -= 1
+        if self._down[node]:
+            return False
+        del self._down[node]
+        return True

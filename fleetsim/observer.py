@@ -14,18 +14,22 @@ class Attempts:
     """The model's own columns of each job's latest attempt, for observers to read; never to change.
 
     ``node[job]`` is the node that holds all its GPUs, or ``~i`` where ``gangs[i]`` says which nodes hold how
-    many. Values of a job hold from its start until it starts again.
+    many. ``owed_s[job]`` is what an attempt spends, before any work, on set-up and on restarts; most jobs owe
+    nothing and are not in it. Values of a job hold from its start until it starts again.
     """
 
     start_s: array[float]
-    end_s: array[float]  # once completed or cut off
+    end_s: array[float]  # expected while it runs
     node: array[int]
     gangs: list[tuple[int, ...]]
+    owed_s: dict[int, float]
+    may_stop: bool  # whether a job can be stopped or resliced, or owe anything
 
     @classmethod
-    def of(cls, jobs: int) -> Attempts:
+    def of(cls, jobs: int, may_stop: bool = False) -> Attempts:
         """Columns for *jobs* jobs that have not started."""
-        return cls(array("d", bytes(8 * jobs)), array("d", bytes(8 * jobs)), array("i", bytes(4 * jobs)), [])
+        start_s, end_s = array("d", bytes(8 * jobs)), array("d", bytes(8 * jobs))
+        return cls(start_s, end_s, array("i", bytes(4 * jobs)), [], {}, may_stop)
 
 
 class Observer:
@@ -33,6 +37,15 @@ class Observer:
 
     def completed(self, job: int, /) -> None:
         """*job* has run to its end and gave its GPUs back: see :class:`Attempts`."""
+
+    def stopped(self, job: int, restart_s: float, lost_s: float, moved: bool, /) -> None:
+        """*job* was taken off its GPUs: *restart_s* of the attempt went into restarting, *lost_s* is lost.
+
+        If it *moved*, it runs on elsewhere without a break.
+        """
+
+    def resliced(self, job: int, /) -> None:
+        """*job* goes on, at the end of what :class:`Attempts` says now, with another share of its GPUs."""
 
     def cut_off(self, job: int, /) -> None:
         """The run ended while *job* was running."""

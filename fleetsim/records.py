@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,22 @@ class Cohort:
     delivered_s: float
     earlier_age_s: float
     first_node: int
+    tenants: tuple[str, ...] | None = None  # who alone may use it; None: all that have no cohort of their own
+    known_as: str | None = None  # what traces call the GPU model, where that is not its name in the catalogue
+    cpu_milli: int | None = None  # of a node; None: no limit
+    memory_mib: int | None = None  # likewise, of the host
+    mig_gpus: int = 0  # GPUs of a node that are in MIG mode
+    numbers: tuple[int, ...] | None = None  # of its nodes, in order; None: as many from first_node on
 
     @property
-    def node_numbers(self) -> range:
-        """Numbers of its nodes across the fleet."""
-        return range(self.first_node, self.first_node + self.nodes)
+    def node_numbers(self) -> Sequence[int]:
+        """Numbers of its nodes across the fleet, in order."""
+        return self.numbers or range(self.first_node, self.first_node + self.nodes)
+
+    @property
+    def names(self) -> set[str]:
+        """What jobs may call its GPU model."""
+        return {self.model.id, self.known_as or self.model.id}
 
     @property
     def gpus(self) -> int:
@@ -77,7 +89,8 @@ class Jobs:
     """All jobs of a run in order of arrival, as columns of equal length.
 
     ``activity`` and ``tenant`` index the tuples of those names; ``user`` too, -1 if unknown. ``gpu_model`` is
-    an index into ``gpu_models``, -1 if the job does not insist on one.
+    an index into ``gpu_models``, the sets of models (names of the catalogue, or what cohorts are known as) of
+    which a job insists on one, -1 if it takes any. Columns that no trace of the run has are None.
     """
 
     job_id: pa.Array
@@ -87,12 +100,17 @@ class Jobs:
     gpu_share: NDArray[np.float32]  # of each GPU
     min_memory_gb: NDArray[np.float32]
     gpu_model: Codes
+    priority: NDArray[np.int32] | None  # larger is more urgent, on the scale of the trace; 0 if unknown
+    estimate_s: Floats | None  # run time asked for, on the reference GPU; NaN if unknown
+    checkpoint_s: NDArray[np.float32] | None  # productive time between checkpoints; NaN if unknown
+    cpu_milli: NDArray[np.int32] | None  # thousandths of a core, of the whole job; 0 if unknown
+    memory_mib: NDArray[np.int32] | None  # host memory of the whole job; 0 if unknown
     activity: Codes
     tenant: Codes
     user: Codes
     warm: NDArray[np.bool_]
     activities: tuple[Activity, ...]
-    gpu_models: tuple[str, ...]
+    gpu_models: tuple[tuple[str, ...], ...]
     tenants: tuple[str, ...]
     users: tuple[str, ...]
 

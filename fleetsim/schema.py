@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = "1"
+VERSION = "2"
 
 #: How an attempt at a job ended, by code.
-ATTEMPT_OUTCOMES = ("completed", "running")
-COMPLETED, RUNNING = range(2)
+ATTEMPT_OUTCOMES = ("completed", "running", "preempted", "migrated", "resliced")
+PREEMPTED, MIGRATED, RESLICED = 2, 3, 4
 
-#: What became of a job, by code: the attempts' outcomes, and jobs that never started.
-JOB_STATUSES = (*ATTEMPT_OUTCOMES, "queued", "rejected")
-QUEUED, REJECTED = 2, 3
+#: What became of a job, by code; the first two are also outcomes of attempts.
+JOB_STATUSES = ("completed", "running", "queued", "rejected")
+COMPLETED, RUNNING, QUEUED, REJECTED = range(4)
 
 NODE_STATES = ("up", "down")
 
 #: Where GPU time goes. For any window the hours of all states add up to the installed hours.
-STATES = ("idle_no_queue", "idle_queue", "stalled", "productive")
+STATES = ("down", "idle_no_queue", "idle_queue", "stalled", "lost", "productive")
 
 #: The one rung of a fleet that has no tier ladder.
 TIER = "general"
@@ -74,28 +74,39 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("start_s", "float64", "s", "Start of the first attempt.", nullable=True),
         Column("end_s", "float64", "s", "End of the last attempt, or of the run.", nullable=True),
         Column("wait_s", "float64", "s", "From submission to start; null for warm jobs.", nullable=True),
-        Column("gpu_model", "label", "", "GPU model that ran it.", nullable=True),
-        Column("nodes", "int32", "", "Nodes it ran on.", nullable=True),
+        Column("gpu_model", "label", "", "GPU model that ran it, the last time.", nullable=True),
+        Column("nodes", "int32", "", "Nodes it ran on, the last time.", nullable=True),
         Column("allocated_gpu_s", "float64", "GPU s", "GPU seconds held, all attempts."),
+        Column("attempts", "int32", "", "Times it was started."),
+        Column("preemptions", "int32", "", "Times it was stopped before it was done, and waited again."),
+        Column("restart_gpu_s", "float64", "GPU s", "Of those held, spent on set-up and restarts."),
+        Column("lost_gpu_s", "float64", "GPU s", "Of those held, on work that was lost when it was stopped."),
     ),
     "allocations": (
         Column("job", "int64", "", "Row of the job in the jobs table."),
         Column("attempt", "int16", "", "1 for the first attempt."),
         Column("node", "int32", "", "Node, numbered across the fleet in order of cohorts."),
         Column("gpus", "int32", "GPU", "GPUs held on this node."),
+        Column("gpu_share", "float64", "ratio", "Part of each of these GPUs that is held, on average."),
         Column("start_s", "float64", "s", "Start."),
-        Column("end_s", "float64", "s", "End: completion, or the end of the run."),
-        Column("outcome", "label", "", "How the attempt ended: completed, or running at the end."),
+        Column("end_s", "float64", "s", "End: completion, preemption, or the end of the run."),
+        Column("restart_s", "float64", "s", "At its beginning, on set-up or a restart: nothing is computed."),
+        Column("lost_s", "float64", "s", "At its end, on work that was lost because the job was stopped."),
+        Column(
+            "outcome", "label", "",
+            "completed, preempted, migrated (it ran on elsewhere), running (at the end), or resliced: with "
+            "time slicing, the attempt went on at another share, in a row of its own.",
+        ),
         *_COHORT,
         *(Column(c.name, c.kind, c.unit, c.description) for c in _OWNER),
-        Column("activity", "float32", "ratio", "Mean SM activity while allocated: busy share x SM active."),
+        Column("activity", "float32", "ratio", "Mean SM activity: busy share x SM active, none in restarts."),
         Column("power_w", "float64", "W", "IT power of these GPUs and their share of the server."),
     ),
     "node_states": (
         Column("time_s", "float64", "s", "When the node entered the state."),
         Column("node", "int32", "", "Node."),
         Column("state", "label", "", "up or down."),
-        Column("cause", "label", "", "Why: initial or delivery."),
+        Column("cause", "label", "", "Why: initial, delivery or maintenance."),
         *_COHORT,
         Column("gpus", "int32", "GPU", "GPUs of the node."),
         Column("age_s", "float64", "s", "Age of the node at this time, earlier life included."),
@@ -109,7 +120,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "queue": (
         Column("time_s", "float64", "s", "When the queue changed."),
         Column("jobs_waiting", "int64", "", "Jobs waiting from this time on."),
-        Column("gpus_waiting", "int64", "GPU", "GPUs they ask for."),
+        Column("gpus_waiting", "int64", "GPU", "GPUs they ask for; a part of one counts as one."),
     ),
     "usage": (
         Column("period_start_s", "float64", "s", "Start of the period."),
@@ -120,8 +131,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *_OWNER,
         Column(
             "state", "label", "",
-            "idle_no_queue: free, nothing waits. idle_queue: free, but no waiting job could use it. "
-            "stalled: allocated, no kernel running. productive: allocated and running.",
+            "down: not in service. idle_no_queue: free, nothing waits. idle_queue: free, but no waiting job "
+            "could use it. stalled: allocated, no kernel running. lost: running, on work that was lost when "
+            "the job was stopped. productive: all other running.",
         ),
         Column("gpu_hours", "float64", "GPU h", "GPU hours in this state."),
         Column("energy_kwh", "float64", "kWh", "IT energy."),

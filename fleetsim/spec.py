@@ -6,15 +6,20 @@ checks what goes across. The JSON Schema that editors use is made from them.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from fleetsim import units
 from fleetsim.books import PERIODS
+from fleetsim.policies.packing import PACKINGS
 from fleetsim.policies.placement import PLACEMENTS
 from fleetsim.policies.queue import QUEUES
 from fleetsim.safeyaml import suggest
+
+#: Names of placements, of whole GPUs and of parts.
+PLACES = dict.fromkeys((*PLACEMENTS, *PACKINGS))
 
 WorkloadClass = Literal["training", "fine_tuning", "inference", "batch", "interactive"]
 
@@ -54,6 +59,12 @@ def _not_negative(value: str | float) -> str | float:
 def _instant(value: str) -> str:
     units.instant(value)
     return value
+
+
+def _rising(values: list[float]) -> list[float]:
+    if any(b <= a for a, b in pairwise([0.0, *values])):
+        raise ValueError(f"{values} must be above zero and rise")
+    return values
 
 
 def _when(value: str | float) -> str | float:
@@ -96,6 +107,29 @@ class SiteSpec(Spec):
     )
 
 
+class PenaltySpec(Spec):
+    """By how much longer a gang over several nodes takes, by the smallest block that holds all of it."""
+
+    domain: float = Field(1.0, ge=1, le=100, description="Several nodes of one scale-up domain.")
+    rack: float = Field(1.0, ge=1, le=100, description="Several domains of one rack.")
+    spine: float = Field(1.0, ge=1, le=100, description="Several racks of one spine block: 1.15.")
+    beyond: float = Field(1.0, ge=1, le=100, description="Several spine blocks, or cohorts.")
+
+
+class TopologySpec(Spec):
+    """How the nodes of a cohort, numbered in order, are connected."""
+
+    nodes_per_domain: int = Field(
+        1, ge=1, description="Nodes whose GPUs are joined as within a node: 18 of 4 GPUs in an NVL72 rack."
+    )
+    nodes_per_rack: int | None = Field(None, ge=1, description="Default: a domain is a rack.")
+    racks_per_spine: int | None = Field(None, ge=1, description="Default: all racks of the cohort.")
+    penalty: PenaltySpec = Field(
+        PenaltySpec(),
+        description="Under every placement. Default: none, since it depends on what the jobs are.",
+    )
+
+
 class CohortSpec(Spec):
     """Nodes of one GPU model delivered together: the unit that ages."""
 
@@ -108,6 +142,48 @@ class CohortSpec(Spec):
     site: str | None = Field(None, description="Default: the first site.")
     delivered: When = Field(0.0, description="A date, or an offset from the start: -3y, 90d.")
     earlier_age: Age = Field(0.0, description="Age at delivery, for nodes bought used: 18mo.")
+    tenants: list[Name] | None = Field(
+        None,
+        min_length=1,
+        description="A virtual cluster: these tenants run here and nowhere else, and wait in a queue of "
+        "their own. Default: all tenants that have no nodes of their own.",
+    )
+    topology: TopologySpec | None = Field(
+        None, description="Default: nothing is known, and where a gang runs does not matter."
+    )
+    known_as: Name | None = Field(
+        None,
+        description="What traces call the GPU model: jobs that ask for this name run only on cohorts known "
+        "as it. Default: its name in the catalogue.",
+    )
+    cpus: float | None = Field(
+        None, gt=0, le=100_000, description="CPU cores of a node, where GPUs are shared. Default: no limit."
+    )
+    memory_gb: float | None = Field(
+        None, gt=0, le=1e6, description="Host memory of a node, where GPUs are shared. Default: no limit."
+    )
+    mig_gpus: int = Field(
+        0, ge=0, le=1024, description="GPUs of a node in MIG mode, where GPUs are shared: the first ones."
+    )
+
+
+class NodeListSpec(Spec):
+    """The fleet as a list of nodes in a file, in place of `cohorts`: a cohort of each kind of node.
+
+    Nodes keep their places in the file as numbers, and ties between nodes go to the lowest. Nodes without
+    GPUs are left out and counted.
+    """
+
+    file: str = Field(description="A node list beside the scenario, or in a folder given with --traces.")
+    gpu_names: dict[str, str] | None = Field(
+        None,
+        description="The list's name of a GPU model: the model of the catalogue that it is taken for; '*' is "
+        "every other name, or none. Jobs that ask for a name run only on nodes of this name.",
+    )
+    bad_rows: Literal["refuse", "drop"] = "refuse"
+    site: str | None = Field(None, description="Default: the first site.")
+    delivered: When = Field(0.0, description="A date, or an offset from the start: -3y, 90d.")
+    earlier_age: Age = Field(0.0, description="Age at delivery, for nodes bought used: 18mo.")
 
 
 class TenantSpec(Spec):
@@ -115,6 +191,26 @@ class TenantSpec(Spec):
 
     name: Name
     gpu_models: list[str] | None = Field(None, description="GPU models its jobs may run on. Default: all.")
+    parent: Name | None = Field(
+        None, description="The tenant it is a part of, for queue `quota` and for max_gpus."
+    )
+    priority: int = Field(
+        0, ge=-1000, le=1000, description="Higher goes first: over-quota GPUs, and queue `priority`."
+    )
+    share: float = Field(
+        1.0, ge=0, description="Its part of the fleet beside the others', for queues `fair_share` and `drf`."
+    )
+    deserved_gpus: float = Field(0.0, ge=0, description="GPUs it has a right to, for queue `quota`.")
+    over_quota_weight: float = Field(
+        1.0, ge=0, description="Its part of what is left when all rights are met, for queue `quota`."
+    )
+    max_gpus: int | None = Field(
+        None, ge=0, description="GPUs that its jobs and those of its parts may hold at once. Default: all."
+    )
+    preemptible: bool = Field(
+        False, description="Its jobs may be stopped whenever a job of another tenant needs their GPUs (spot)."
+    )
+    notice: Age = Field(0.0, description="What a preemptible job is told before it is stopped: 30s.")
 
 
 class GenerateSpec(Spec):
@@ -164,6 +260,12 @@ class WorkloadSpec(Spec):
     format: str = Field("auto", description="Format of the file: see `fleetsim trace list`.")
     columns: dict[str, Any] | None = Field(None, description="Column mapping of a table of your own.")
     bad_rows: Literal["refuse", "drop"] = "refuse"
+    cpu_jobs: bool = Field(
+        False, description="Take jobs that ask for CPU alone too, of formats that have them; needs `sharing`."
+    )
+    mig: str | None = Field(
+        None, description="A MIG profile: each job runs on one instance of it, as 1g.10gb; needs `sharing`."
+    )
     generate: GenerateSpec | None = None
     workload_class: WorkloadClass | None = Field(
         None, description="Class of all its jobs. Default: what the trace says of each, else training."
@@ -188,6 +290,11 @@ class WorkloadSpec(Spec):
         None, ge=0, description="Memory each GPU must have, for jobs that do not say."
     )
     gpu_models: list[str] | None = Field(None, description="GPU models the jobs may run on. Default: all.")
+    gpu_names: dict[str, list[str]] | None = Field(
+        None,
+        description="The trace's name of a GPU model: the catalogue's models it stands for, [] for any; "
+        "'*' is every other name. Default: a name is that of the catalogue.",
+    )
     busy_share: Share | None = Field(None, description="Kernel running / allocated. Default by class.")
     sm_active: Share | None = Field(None, description="SM active / busy. Default by class.")
     mfu: Share | None = Field(
@@ -195,16 +302,195 @@ class WorkloadSpec(Spec):
     )
 
 
+class EstimateSpec(Spec):
+    """How long a job is believed to run, for queues that plan with it (easy, conservative, sjf)."""
+
+    source: Literal["duration", "trace"] = Field(
+        "duration", description="The true run time, or the limit that the user gave in the trace."
+    )
+    factor: float = Field(1.0, gt=0, le=1000, description="Estimate over source: 2 doubles it.")
+    error: float = Field(
+        0.0, ge=0, le=10, description="Standard deviation of the logarithm of a random factor, median 1."
+    )
+    default: Span | None = Field(None, description="For jobs of a trace that gives no limit.")
+    seed: int | None = Field(
+        None, ge=0, description="Of the random factor. Default: drawn from the scenario's seed."
+    )
+
+
+class RestartCost(Spec):
+    """What a stopped job needs before it works again."""
+
+    up_to_gpus: int | None = Field(None, ge=1, description="For jobs of up to so many GPUs. Default: all.")
+    users: list[str] | None = Field(
+        None, description="For jobs of these users of the trace; a log may name models there. Default: all."
+    )
+    workloads: list[Name] | None = Field(None, description="For jobs of these workloads. Default: all.")
+    cost: Age = Field(description="Time on its GPUs in which nothing is computed: 30s.")
+
+
+class RestartSpec(Spec):
+    """What it costs a job to be stopped and started again."""
+
+    setup: Age = Field(0.0, description="Time before the work begins, at the first start of every job.")
+    costs: list[RestartCost] = Field(
+        default_factory=list, description="The first that holds the job counts. Default: nothing."
+    )
+    charge: Literal["restart", "every_pass"] = Field(
+        "restart",
+        description="restart: when a job that was stopped starts again. every_pass: each pass interrupts all "
+        "running jobs, and what they did since the last pass is lost, up to the cost (Muri's simulator).",
+    )
+    checkpoint: Span | Literal["when_stopped", "trace", "never"] = Field(
+        "when_stopped",
+        description="How often work is saved; what was done since is lost. when_stopped loses nothing; "
+        "trace: as the trace says of each job, else when it is stopped.",
+    )
+
+
+class FairShareSpec(Spec):
+    """Weights of the factors of Slurm's multifactor priority, each factor from 0 to 1."""
+
+    half_life: Span = Field("7d", description="After which use counts half.")
+    fair_share: float = Field(1.0, ge=0, description="2 ** -(use / share), both as parts of the whole.")
+    age: float = Field(0.0, ge=0, description="Time waited over max_age.")
+    size: float = Field(0.0, ge=0, description="GPUs asked for over GPUs installed.")
+    priority: float = Field(0.0, ge=0, description="The job's priority over the highest.")
+    max_age: Span = "7d"
+    every: Span = Field("5min", description="How often use and priorities are worked out anew.")
+
+
+#: Queues that plan with estimates, and those that take one if it is given.
+BACKFILL = ("easy", "conservative")
+ESTIMATES = (*BACKFILL, "sjf")
+
+#: Queues in which the first job blocks those behind it, or does not, as `on_misfit` says.
+ORDERED = ("smallest", "sjf", "qssf", "priority", "quota", "fair_share", "drf")
+
+#: Queues in which a job may be stopped in favour of another; of MAY_PREEMPT if asked to.
+PREEMPTS = ("srtf", "srsf", "las", "gittins", "max_min")
+MAY_PREEMPT = ("smallest", "sjf", "priority", "quota")
+
+#: Queues that can place all jobs anew in every pass.
+AFRESH = ("srtf", "srsf", "smallest", "sjf", "priority")
+
+#: Queues that may have preemptible tenants.
+MAY_SPOT = ("fifo", "fifo_skip", "smallest", "sjf", "qssf", "priority", "fair_share", "drf")
+
+
+class DefragmentSpec(Spec):
+    """Moving running jobs together, so that a gang that waits can start."""
+
+    every: Span = Field("1h", description="How often, while jobs wait.")
+    moves: int = Field(8, ge=1, description="Jobs that may be moved at a time. Each pays for a restart.")
+
+
+#: Queues that know nothing of where running jobs are, so that these may be moved.
+MAY_DEFRAGMENT = ("fifo", "fifo_skip", "smallest", "sjf", "qssf", "priority")
+
+
+class SharingSpec(Spec):
+    """How jobs share GPUs. Without `replicas` each has the part of its GPUs that its trace says."""
+
+    replicas: int | None = Field(
+        None,
+        ge=2,
+        le=100,
+        description="Time slicing: up to so many jobs take turns on a GPU, whatever part their trace says.",
+    )
+    interference: float = Field(
+        0.0, ge=0, lt=1, description="Part of a GPU that each further job on it costs, by time slicing."
+    )
+
+
+#: Queues that know nothing of nodes and stop no job, so that GPUs may be shared.
+MAY_SHARE = ("fifo", "fifo_skip", "smallest", "sjf", "qssf", "priority", "fair_share", "drf")
+
+
 class SchedulerSpec(Spec):
     """Which job goes next, and where."""
 
     queue: Annotated[str, _known(QUEUES), Field(json_schema_extra={"enum": list(QUEUES)})] = "fifo"
-    placement: Annotated[str, _known(PLACEMENTS), Field(json_schema_extra={"enum": list(PLACEMENTS)})] = (
-        "best_fit"
+    on_misfit: Literal["stop", "skip"] | None = Field(
+        None,
+        description="When the first job does not fit: nothing behind it starts, or what fits does. "
+        "For smallest, sjf, qssf, priority, fair_share, drf and quota; default: stop.",
+    )
+    preemptive: bool = Field(
+        False, description="Stop running jobs for jobs that go before them: smallest, sjf, priority, quota."
+    )
+    admit: Literal["place", "count", "afresh"] = Field(
+        "place",
+        description="How a preemptive queue makes room. place: running jobs are stopped, last in order "
+        "first, where a job before them can then be placed. count: all are stopped for which those before "
+        "them leave too few GPUs, placed or not (Helios). afresh: the fleet is emptied and filled again in "
+        "order at every pass (Tiresias, Muri).",
+    )
+    interval: Span | None = Field(
+        None, description="Hold scheduling passes only at its multiples, whole seconds. Default: at events."
+    )
+    sharing: SharingSpec | None = Field(
+        None,
+        description="GPUs may be shared: {} for parts of a GPU. All nodes are then one pool, and a job runs "
+        "on one node. Default: jobs that need part of a GPU are rejected.",
+    )
+    placement: Annotated[str, _known(PLACES), Field(json_schema_extra={"enum": list(PLACES)})] = Field(
+        "best_fit",
+        description=f"With `sharing`: {', '.join(PACKINGS)}. Without: {', '.join(PLACEMENTS)}.",
     )
     prefer: Literal["fastest", "slowest", "listed"] = Field(
         "fastest", description="Order in which the GPU models that may run a job are tried; ties as listed."
     )
+    estimate: EstimateSpec | None = Field(
+        None, description="Needed by easy and conservative; for sjf the default is the true run time."
+    )
+    depth: int | None = Field(
+        None, ge=1, description="Waiting jobs that easy and conservative look at in a pass. Default: all."
+    )
+    las_thresholds_gpu_s: Annotated[list[float], AfterValidator(_rising)] = Field(
+        [3250.0, 7200.0], description="GPU seconds at which a job falls into the next queue of las."
+    )
+    fair_share: FairShareSpec = FairShareSpec()
+    restart: RestartSpec = RestartSpec()
+    defragment: DefragmentSpec | None = Field(
+        None, description="For placements that need room on one node, or whole nodes. Default: jobs stay."
+    )
+
+
+class WindowOfNodes(Spec):
+    """When nodes of a cohort are kept from all others."""
+
+    cohort: Name
+    at: When = Field(description="When it begins: a date, or an offset from the start.")
+    lasts: Span = Field(description="How long: 4h.")
+    every: Span | None = Field(None, description="Again so long after it began: 90d. Default: once.")
+    drain: Age = Field(0.0, description="How long before no job starts on the nodes any more.")
+    stop: bool = Field(
+        False, description="Stop what still runs on the nodes then. Default: wait until it has ended."
+    )
+
+
+class MaintenanceSpec(WindowOfNodes):
+    """Nodes are down for a time. On a node that is waited for, the time begins when it is empty."""
+
+    first: int = Field(0, ge=0, description="The first of the nodes, counted from 0 in the cohort.")
+    nodes: int | None = Field(None, ge=1, description="How many. Default: all from the first on.")
+
+
+class ReservationSpec(WindowOfNodes):
+    """Whole nodes are for one tenant only for a time."""
+
+    tenant: Name = Field(
+        description="Its jobs try these nodes before all others. No gang runs on nodes reserved and others. "
+        "A node goes back when the tenant's last job on it has ended."
+    )
+    nodes: int | None = Field(
+        None,
+        ge=1,
+        description="How many: the lowest of the cohort that no reservation before this one in the list has, "
+        "whenever it is open. Or give `gpus`.",
+    )
+    gpus: int | None = Field(None, ge=1, description="How many GPUs, rounded up to whole nodes.")
 
 
 class ScenarioSpec(Spec):
@@ -223,7 +509,12 @@ class ScenarioSpec(Spec):
         str, _known(dict.fromkeys(PERIODS)), Field(json_schema_extra={"enum": list(PERIODS)})
     ] = "month"
     sites: list[SiteSpec] = Field(default_factory=lambda: [SiteSpec(name="main")], min_length=1)
-    cohorts: list[CohortSpec] = Field(min_length=1)
+    cohorts: list[CohortSpec] = Field(
+        default_factory=list, description="Or give a `node_list`.", json_schema_extra={"minItems": 1}
+    )
+    node_list: NodeListSpec | None = None
     tenants: list[TenantSpec] = Field(default_factory=list, description="Default: the tenants of the traces.")
     workloads: list[WorkloadSpec] = Field(min_length=1)
     scheduler: SchedulerSpec = SchedulerSpec()
+    maintenance: list[MaintenanceSpec] = Field(default_factory=list)
+    reservations: list[ReservationSpec] = Field(default_factory=list)

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 QUANTILES = {"p50_s": 0.50, "p95_s": 0.95, "p99_s": 0.99}
 
 DEFINITIONS = {
-    "installed_gpu_hours": "GPUs in service x hours, deliveries during the run from their delivery on",
-    "allocation": "allocated GPU hours / installed GPU hours",
+    "installed_gpu_hours": "GPUs delivered x hours, deliveries during the run from their delivery on",
+    "allocated": "allocated GPU hours / installed GPU hours",
+    "availability": "GPU hours of nodes in service / installed GPU hours",
+    "allocation": "allocated GPU hours / GPU hours of nodes in service",
     "busy": "hours in which a kernel runs / allocated hours (assumed per workload: busy_share)",
-    "time_effective": "allocation x busy: the share of installed hours that does productive work",
+    "goodput": "hours of work that was kept / hours in which a kernel runs",
+    "time_effective": "availability x allocation x busy x goodput: the share of installed hours that does "
+    "productive work",
     "mfu": "model FLOPs / peak FLOPs while productive (assumed per workload)",
     "fleet_mfu": "time_effective x mfu",
     "idle_queue": "idle hours while jobs waited that could not use them / installed hours",
@@ -35,7 +39,9 @@ DEFINITIONS = {
 #: What is added up of the usage table.
 MEASURES = (
     "installed_gpu_hours",
+    "down_gpu_hours",
     "allocated_gpu_hours",
+    "lost_gpu_hours",
     "productive_gpu_hours",
     "idle_queue_gpu_hours",
     "idle_no_queue_gpu_hours",
@@ -60,6 +66,11 @@ def summarise(run: Run) -> dict[str, Any]:
         "generated": sorted(name for name, s in manifest["sources"].items() if s["generated"]),
         "left_out": {name: s["left_out"] for name, s in manifest["sources"].items() if s["left_out"]},
         "rejected": manifest["rejected"],
+        "unknown_gpu_models": {
+            name: s["unknown_gpu_models"]
+            for name, s in manifest["sources"].items()
+            if s["unknown_gpu_models"]
+        },
         "laws_checked": len(manifest["checks"]),
         "jobs": _statuses(jobs),
         "fleet": utilisation(usage, [])[0],
@@ -87,7 +98,9 @@ def usage_measures(run: Run) -> pl.DataFrame:
 
     return usage.with_columns(
         installed_gpu_hours=hours,
-        allocated_gpu_hours=of("stalled", "productive"),
+        down_gpu_hours=of("down"),
+        allocated_gpu_hours=of("stalled", "lost", "productive"),
+        lost_gpu_hours=of("lost"),
         productive_gpu_hours=of("productive"),
         idle_queue_gpu_hours=of("idle_queue"),
         idle_no_queue_gpu_hours=of("idle_no_queue"),
@@ -110,11 +123,15 @@ def utilisation(usage: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]
     for row in added(usage, keys, MEASURES):
         installed, allocated = row["installed_gpu_hours"], row["allocated_gpu_hours"]
         productive, model = row["productive_gpu_hours"], row.pop("model_gpu_hours")
+        up, busy = installed - row["down_gpu_hours"], productive + row["lost_gpu_hours"]
         rows.append(
             {
                 **row,
-                "allocation": over(allocated, installed),
-                "busy": over(productive, allocated),
+                "allocated": over(allocated, installed),
+                "availability": over(up, installed),
+                "allocation": over(allocated, up),
+                "busy": over(busy, allocated),
+                "goodput": over(productive, busy),
                 "time_effective": over(productive, installed),
                 "mfu": over(model, productive),
                 "fleet_mfu": over(model, installed),
@@ -191,6 +208,13 @@ def _waits(jobs: pl.LazyFrame) -> list[dict[str, Any]]:
     sums[None] = fsum(started["wait_s"])
     rows = [*everything.to_dicts(), *started.group_by("gpus").agg(measures).sort("gpus").to_dicts()]
     return [{**row, "mean_s": sums[row["gpus"]] / row["jobs"]} for row in rows]
+
+
+def unknown_models(asked: Mapping[str, int]) -> str:
+    """What to do about names of GPU models that stand for nothing, with the jobs that *asked* for each."""
+    names = sorted(asked, key=lambda name: (-asked[name], name))
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return f"unknown GPU models in the trace: {shown}. Say with gpu_names what they stand for."
 
 
 def age_band(years: int) -> str:

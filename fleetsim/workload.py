@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil, inf
+from math import inf, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fleetsim import units
+from fleetsim.catalog import load_catalog
 from fleetsim.errors import InputError, Problem
-from fleetsim.records import Activity, Codes, Ints, Jobs
+from fleetsim.records import Activity, Codes, Jobs
 from fleetsim.safeyaml import suggest
-from fleetsim.scenario import Scenario
+from fleetsim.scenario import Scenario, locate
 from fleetsim.spec import CLASS_ACTIVITY, WorkloadSpec
 from fleetsim.streams import stream
+from fleetsim_traces import transform
 from fleetsim_traces.errors import TraceError
 
 if TYPE_CHECKING:
@@ -25,17 +29,28 @@ if TYPE_CHECKING:
 
     from fleetsim_traces.table import Trace
 
-#: Copies of a job beyond the first are submitted up to this long before or after it.
-COPY_JITTER_S = 1800.0
-
 #: Of jobs for which neither trace nor scenario gives one.
 DEFAULT_CLASS = "training"
 
-#: Refused above this: a slip of the pen in a load or a growth rate.
-MAX_JOBS = 100_000_000
-
-#: Refused above this too: a window of seconds that repeats for years.
-MAX_PASSES = 50_000
+#: Columns of a job that it keeps however often it is repeated.
+COLUMNS = (
+    "job_id",
+    "submit_s",
+    "duration_s",
+    "estimate_s",
+    "checkpoint_s",
+    "warm",
+    "gpus",
+    "gpu_share",
+    "min_memory_gb",
+    "gpu_model",
+    "workload_class",
+    "tenant",
+    "user",
+    "priority",
+    "cpu_milli",
+    "memory_mib",
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +58,7 @@ class Source:
     """Where the jobs of a workload came from (``facts``), and how many rows became none, by reason."""
 
     workload: str
-    facts: Mapping[str, Any]
+    facts: dict[str, Any]
     left_out: dict[str, int] = field(default_factory=dict)
 
 
@@ -64,18 +79,21 @@ def load_jobs(scenario: Scenario, traces: Mapping[str, Trace] | None = None) -> 
             given = (traces or {}).get(workload.name)
             trace = given if given is not None else _open(scenario, workload, place)
             source = Source(workload.name, _facts(trace), dict(trace.rejected))
-            names = {c: _names(trace, c) for c in ("tenant", "status")}
+            names = {c: _names(trace, c) for c in ("tenant", "status", "gpu_model")}
             _check_selection(workload, names, place)
             frame, length_s = _select(trace, workload, source.left_out)
             frame = _tenants(frame, workload, scenario, names["tenant"], place)
-            frame = _place_in_time(frame, length_s, workload, scenario, place, source.left_out)
+            fleet = {cohort.known_as for cohort in scenario.cohorts}
+            frame, unknown = _gpu_models(frame, workload, names["gpu_model"], fleet, place)
+            source.facts["unknown_gpu_models"] = unknown
+            frame = _place_in_time(frame, length_s, workload, scenario, source.left_out)
         except InputError as error:
             problems += error.problems
             continue
         except TraceError as error:  # names its file, if it got as far as that
             name = workload.trace or "generate"
             problems += [
-                p if Path(name).name in p.place else replace(p, place=f"{place} {p.place}")
+                p if Path(name).name in p.place else replace(p, place=_inside(place, p.place))
                 for p in error.problems
             ]
             continue
@@ -87,6 +105,11 @@ def load_jobs(scenario: Scenario, traces: Mapping[str, Trace] | None = None) -> 
     if len(parts) > 1:
         frame = frame.sort("submit_s", maintain_order=True)  # equal times: in order of workloads
     return _jobs(frame, scenario), sources
+
+
+def _inside(place: str, fault: str) -> str:
+    """Where in the workload at *place* a *fault* is that names its key, or something else."""
+    return f"{place}.{fault}" if fault in WorkloadSpec.model_fields else f"{place} {fault}"
 
 
 def _open(scenario: Scenario, workload: WorkloadSpec, place: str) -> Trace:
@@ -102,22 +125,17 @@ def _open(scenario: Scenario, workload: WorkloadSpec, place: str) -> Trace:
         )
     assert workload.trace is not None
     path = sample(workload.trace) if workload.trace in SAMPLES else _locate(scenario, workload.trace, place)
-    return read_trace(path, workload.format, columns=workload.columns, bad_rows=workload.bad_rows)
+    options = {"cpu_jobs": True} if workload.cpu_jobs else {}
+    return read_trace(path, workload.format, columns=workload.columns, bad_rows=workload.bad_rows, **options)
 
 
 def _locate(scenario: Scenario, name: str, place: str) -> Path:
     """The trace file *name*, which must lie in one of the scenario's roots, whatever links say."""
     from fleetsim_traces.samples import SAMPLES
 
+    if (path := locate(scenario.roots, name)) is not None:
+        return path
     roots = ", ".join(map(str, scenario.roots)) or "none"
-    for root in scenario.roots:
-        try:
-            path = (root / name).resolve()
-            found = path.exists()
-        except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a null byte
-            continue
-        if found and any(path.is_relative_to(allowed) for allowed in scenario.roots):
-            return path
     remedy = (
         f"{suggest(name, SAMPLES)}A trace lies beside its scenario or in a folder given with --traces "
         f"(looked in: {roots}), or is a bundled sample: {', '.join(SAMPLES)}."
@@ -143,54 +161,28 @@ def _facts(trace: Trace) -> dict[str, Any]:
 
 
 def _select(trace: Trace, workload: WorkloadSpec, left_out: dict[str, int]) -> tuple[pl.DataFrame, float]:
-    """The jobs that ``select`` and ``window`` keep, and the length of the window, s.
+    """The jobs that ``select`` and ``window`` keep, stretched by ``time_scale``, and how long they last, s.
 
     Times count from the opening of the window; without an end it closes at the trace's last submission.
     """
     import polars as pl
 
-    table = pl.from_arrow(trace.jobs)
-    assert isinstance(table, pl.DataFrame)
-    select, window = workload.select, workload.window
-    frame = table.lazy()
-    if select.min_gpus is not None:
-        frame = frame.filter(pl.col("gpus") >= select.min_gpus)
-    if select.max_gpus is not None:
-        frame = frame.filter(pl.col("gpus") <= select.max_gpus)
-    if select.tenants is not None:
-        frame = frame.filter(pl.col("tenant").cast(pl.String).is_in(select.tenants))
-    if select.statuses is not None:
-        frame = frame.filter(pl.col("status").cast(pl.String).is_in(select.statuses))
-    chosen = frame.collect()
-    _count(left_out, "not selected", table.height - chosen.height)
+    whole = transform.frame(trace)
+    chosen = transform.select(whole, **workload.select.model_dump())
+    _count(left_out, "not selected", whole.height - chosen.height)
 
+    window = workload.window
     opens_s = units.duration_s(window.start)
     closes_s = inf if window.end is None else units.duration_s(window.end)
-    first_s, last_s = (float(table["submit_s"][i]) for i in (0, -1)) if table.height else (0.0, 0.0)
-    length_s = max(0.0, last_s - first_s - opens_s if closes_s == inf else closes_s - opens_s)
-    submit = pl.col("submit_s") - first_s - opens_s
-    began = pl.coalesce("start_s", "submit_s") - first_s - opens_s
-    before = submit < 0
-    running = before & (began <= 0) & (began + pl.col("duration_s") > 0)
-    own_class = pl.col("workload_class").cast(pl.String).fill_null(DEFAULT_CLASS)
-    kept = chosen.filter(
-        (submit < closes_s - opens_s) & (~before | running if window.warm_start else ~before)
-    )
+    first_s, last_s = (float(whole["submit_s"][i]) for i in (0, -1)) if whole.height else (0.0, 0.0)
+    length_s = max(0.0, last_s - (first_s + opens_s) if closes_s == inf else closes_s - opens_s)
+    kept = transform.window(chosen, opens_s, closes_s, origin_s=first_s, warm_start=window.warm_start)
     _count(left_out, "outside the window", chosen.height - kept.height)
-    jobs = kept.select(
-        "job_id",
-        submit_s=pl.when(before).then(0.0).otherwise(submit),
-        duration_s=pl.when(before).then(pl.col("duration_s") + began).otherwise("duration_s"),
-        warm=before,
-        gpus="gpus",
-        gpu_share="gpu_share",
-        min_memory_gb=pl.col("min_memory_gb").fill_null(workload.min_memory_gb or 0.0),
-        gpu_model=pl.col("gpu_model").cast(pl.Categorical),
-        workload_class=own_class if workload.workload_class is None else pl.lit(workload.workload_class),
-        tenant=pl.col("tenant").cast(pl.Categorical),
-        user=pl.col("user").cast(pl.Categorical),
-    )
-    return jobs, length_s
+
+    own = workload.workload_class
+    kept = transform.assign_class(kept, own or DEFAULT_CLASS, only_missing=own is None)
+    kept = kept.select(COLUMNS).with_columns(pl.col("min_memory_gb").fill_null(workload.min_memory_gb or 0.0))
+    return transform.stretch(kept, workload.time_scale), length_s * workload.time_scale
 
 
 def _names(trace: Trace, column: str) -> list[str]:
@@ -227,7 +219,7 @@ def _tenants(
     import polars as pl
 
     if workload.tenant is not None:
-        return frame.with_columns(tenant=pl.lit(workload.tenant, pl.String).cast(pl.Categorical))
+        return transform.map_tenants(frame, {}, rest=workload.tenant)
     found = sorted(frame["tenant"].unique().cast(pl.String).to_list())
     declared = [tenant.name for tenant in scenario.spec.tenants]
     if workload.tenants is None:
@@ -255,97 +247,85 @@ def _tenants(
         problems.append(Problem(f"{place}.tenants", f"no tenant for {_some(lost)}", remedy))
     if problems:
         raise InputError(problems)
-    tenant = pl.col("tenant").cast(pl.String).replace_strict(goes_to, default=rest, return_dtype=pl.String)
-    return frame.with_columns(tenant=tenant.cast(pl.Categorical))
+    return transform.map_tenants(frame, goes_to, rest)
+
+
+def _gpu_models(
+    frame: pl.DataFrame,
+    workload: WorkloadSpec,
+    known: Sequence[str],
+    fleet: Collection[str | None],
+    place: str,
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """What the models that jobs ask for are in the catalogue or *fleet*: names joined by '|', null for any.
+
+    Empty where no name of a job stands for anything: nothing can run it. Such names are returned, each with
+    the number of jobs that ask for it. *known* are the texts of the whole trace; *fleet* is what cohorts are
+    known as.
+    """
+    import polars as pl
+
+    given, catalog = workload.gpu_names or {}, load_catalog()
+    names = sorted({name for asked in known for name in _alternatives(asked)})
+    problems = [
+        Problem(
+            f"{place}.gpu_names",
+            f"no job of the trace asks for a GPU model {name!r}",
+            f"{suggest(name, names)}They ask for: {_some(names)}.",
+        )
+        for name in (given if names else ())  # a dictionary may serve a log that asks for none
+        if name not in ("*", *names)
+    ]
+    if problems:
+        raise InputError(problems)
+    stands_for: dict[str, str | None] = {}
+    unknown: Counter[str] = Counter()
+    for asked, jobs in frame["gpu_model"].drop_nulls().value_counts().rows():
+        found = {}
+        for name in _alternatives(asked):
+            itself = [name] if (name in fleet or name in catalog) and "*" not in given else None
+            found[name] = given.get(name, given.get("*", itself))
+        unknown.update({name: jobs for name, models in found.items() if models is None})
+        models = {model for chosen in found.values() for model in chosen or ()}
+        stands_for[asked] = None if not found or [] in found.values() else "|".join(sorted(models))
+    if any(asked != models for asked, models in stands_for.items()):
+        model = pl.col("gpu_model").cast(pl.String).replace_strict(stands_for, return_dtype=pl.String)
+        frame = frame.with_columns(gpu_model=model.cast(pl.Categorical))
+    return frame, dict(sorted(unknown.items()))
+
+
+def _alternatives(asked: str) -> list[str]:
+    """The names of GPU models in what a trace says of a job: ``|`` stands between those that would do."""
+    return [name for part in asked.split("|") if (name := part.strip())]
 
 
 def _place_in_time(
-    frame: pl.DataFrame,
-    length_s: float,
-    workload: WorkloadSpec,
-    scenario: Scenario,
-    place: str,
-    left_out: dict[str, int],
+    frame: pl.DataFrame, length_s: float, workload: WorkloadSpec, scenario: Scenario, left_out: dict[str, int]
 ) -> pl.DataFrame:
-    """Stretch, multiply, repeat with growth, and cut at the horizon; sorted by submission."""
-    import polars as pl
-
+    """Multiply, repeat with growth, begin when the workload starts, and cut at the horizon."""
+    draws = stream(scenario.spec.seed, "load", workload.name)
     repeat = workload.repeat
     starts_s = scenario.since_start_s(workload.starts)
-    growth, every_s = 0.0, inf
-    last_s = inf if scenario.horizon_s is None else scenario.horizon_s
-    if repeat is not None:
-        growth = repeat.growth_per_year
-        every_s = _days(length_s * workload.time_scale)
-        if repeat.every is not None:
-            every_s = units.duration_s(repeat.every)
+    end_s = inf if scenario.horizon_s is None else scenario.horizon_s
+    if repeat is None:
+        whole = transform.multiply(frame, workload.load, draws, length_s=length_s)
+    else:
         if repeat.until is not None:
-            last_s = min(last_s, scenario.since_start_s(repeat.until))
-
-    frame = frame.with_columns(pl.col("submit_s") * workload.time_scale)
-    passes: list[pl.DataFrame] = []
-    offset_s, jobs = starts_s, 0.0
-    if last_s < inf and (last_s - starts_s) / every_s > MAX_PASSES:
-        message = f"repeated every {units.human(every_s)}, more than {MAX_PASSES:,} times"
-        raise InputError([Problem(f"{place}.repeat.every", message, "Repeat a longer window.")])
-    while frame.height and (not passes or offset_s < last_s):
-        try:
-            load = workload.load * (1 + growth) ** ((offset_s - starts_s) / units.YEAR_S)
-        except OverflowError:
-            load = inf
-        jobs += frame.height * load
-        if jobs > MAX_JOBS:
-            message = f"load, repetition and growth make more than {MAX_JOBS:,} jobs"
-            raise InputError([Problem(place, message, "Lower one of them.")])
-        passes.append(_one_pass(frame, len(passes), offset_s, load, (scenario.spec.seed, workload.name)))
-        offset_s += every_s
-    whole = pl.concat(passes) if passes else frame
-    if not whole["submit_s"].is_sorted():
-        whole = whole.sort("submit_s", maintain_order=True)
-    kept = int(whole["submit_s"].search_sorted(last_s, side="left"))
+            end_s = min(end_s, scenario.since_start_s(repeat.until))
+        whole = transform.repeat(
+            frame,
+            end_s - starts_s,
+            draws,
+            every_s=None if repeat.every is None else units.duration_s(repeat.every),
+            load=workload.load,
+            growth_per_year=repeat.growth_per_year,
+            length_s=length_s,
+        )
+    whole = transform.shift(whole, starts_s)
+    kept = int(whole["submit_s"].search_sorted(end_s, side="left"))
     if repeat is None:
         _count(left_out, "submitted after the end", whole.height - kept)
     return whole.head(kept)
-
-
-def _one_pass(
-    frame: pl.DataFrame, number: int, offset_s: float, load: float, cause: tuple[int, str]
-) -> pl.DataFrame:
-    """The jobs once more, each about *load* times; those running at the opening only in the first pass."""
-    import polars as pl
-
-    seed, name = cause
-    copies = _copies(stream(seed, "load", name, number), frame.height, load)
-    row = np.repeat(np.arange(frame.height), copies)
-    copy = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
-    jobs = frame if len(row) == frame.height and not copy.any() else frame[row]
-    if copy.any():
-        shift_s = stream(seed, "copies", name, number).uniform(-COPY_JITTER_S, COPY_JITTER_S, len(row))
-        moved = (copy > 0) & ~jobs["warm"].to_numpy()
-        submit_s = np.maximum(jobs["submit_s"].to_numpy() + np.where(moved, shift_s, 0.0), 0.0)
-        suffix = pl.Series(copy).cast(pl.String)
-        original = pl.lit(f"~{number}" if number else "")
-        job_id = pl.col("job_id") + pl.when(pl.Series(copy > 0)).then(f"~{number}." + suffix).otherwise(
-            original
-        )
-        jobs = jobs.with_columns(submit_s=pl.Series(submit_s), job_id=job_id)
-    elif number:
-        jobs = jobs.with_columns(job_id=pl.col("job_id") + f"~{number}")
-    if number:
-        jobs = jobs.filter(~pl.col("warm"))
-    return jobs.with_columns(pl.col("submit_s") + offset_s)
-
-
-def _days(length_s: float) -> float:
-    """A length rounded up to whole days: hours of the day stay in place when a window repeats."""
-    return max(1, ceil(length_s / units.DAY_S)) * units.DAY_S
-
-
-def _copies(draws: np.random.Generator, jobs: int, expected: float) -> Ints:
-    """How often each job occurs, *expected* on average: the whole part, and one more by chance."""
-    whole, fraction = divmod(expected, 1.0)
-    copies = np.full(jobs, int(whole), np.int64)
-    return copies + (draws.random(jobs) < fraction) if fraction else copies
 
 
 def _jobs(frame: pl.DataFrame, scenario: Scenario) -> Jobs:
@@ -374,12 +354,17 @@ def _jobs(frame: pl.DataFrame, scenario: Scenario) -> Jobs:
         gpu_share=frame["gpu_share"].to_numpy(),
         min_memory_gb=frame["min_memory_gb"].to_numpy(),
         gpu_model=gpu_model,
+        priority=_numbers(frame["priority"], 0),
+        estimate_s=_numbers(frame["estimate_s"], nan),
+        checkpoint_s=_numbers(frame["checkpoint_s"], nan),
+        cpu_milli=_numbers(frame["cpu_milli"], 0),
+        memory_mib=_numbers(frame["memory_mib"], 0),
         activity=lookup[frame["source"].to_numpy(), class_code] if frame.height else np.zeros(0, np.int32),
         tenant=tenant,
         user=user,
         warm=frame["warm"].to_numpy(),
         activities=activities,
-        gpu_models=tuple(gpu_models),
+        gpu_models=tuple(tuple(models.split("|")) if models else () for models in gpu_models),
         tenants=tuple(tenants),
         users=tuple(users),
     )
@@ -402,6 +387,11 @@ def _codes(column: pl.Series) -> tuple[list[str], Codes]:
     names: Sequence[str] = sorted(column.unique().drop_nulls().cast(pl.String).to_list())
     codes = column.cast(pl.Enum(names)).to_physical().cast(pl.Int32).fill_null(-1)
     return list(names), codes.to_numpy()
+
+
+def _numbers(column: pl.Series, unknown: float) -> NDArray[Any] | None:
+    """The numbers of a column, *unknown* where there is none; None where there is not a single one."""
+    return None if column.null_count() == len(column) else column.fill_null(unknown).to_numpy()
 
 
 def _count(left_out: dict[str, int], reason: str, count: int) -> None:

@@ -571,6 +571,33 @@ def test_validate_promises_what_run_does(runner: CliRunner, mine: Path, tmp_path
     assert facts["left_out"] == {n: s["left_out"] for n, s in manifest["sources"].items() if s["left_out"]}
 
 
+def test_names_of_gpu_models_that_say_nothing_are_shown_with_the_remedy(
+    runner: CliRunner, tmp_path: Path
+) -> None:
+    """By `validate`, by `run` and by `show`, the most wanted first; names are a stranger's."""
+    jobs = [Job(0, 10, gpu_model="V100M16"), Job(1, 10, gpu_model="G\x1b[2J|V100M16"), Job(2, 10)]
+    mine = write_scenario(tmp_path, jobs)
+    said = "  w: unknown GPU models in the trace: V100M16, G"
+    remedy = "Say with gpu_names what they stand for."
+    for words in (
+        ("scenario", "validate", mine),
+        ("run", mine, "-o", tmp_path / "r"),
+        ("show", tmp_path / "r"),
+    ):
+        shown = invoke(runner, *words, columns=120).stdout
+        assert said in shown
+        assert remedy in shown
+        assert "\x1b[2J" not in shown
+        assert "2 no allowed GPU model" in shown
+    facts = json.loads(invoke(runner, "scenario", "validate", mine, "--json").stdout)
+    assert facts["unknown_gpu_models"] == {"w": {"G\x1b[2J": 1, "V100M16": 2}}
+    assert summarise(open_run(tmp_path / "r"))["unknown_gpu_models"] == facts["unknown_gpu_models"]
+    mapped = 'workloads.w.gpu_names={V100M16: [v100-sxm2-16], "*": []}'
+    shown = invoke(runner, "scenario", "validate", mine, "--set", mapped).stdout
+    assert "unknown" not in shown
+    assert "rejected" not in shown
+
+
 def test_a_scenario_that_is_wrong_is_not_valid(runner: CliRunner, mine: Path) -> None:
     result = invoke(runner, "scenario", "validate", mine, "--set", "workloads.w.trace=gone.csv")
     assert (result.exit_code, result.stdout) == (2, "")

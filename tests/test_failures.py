@@ -191,9 +191,9 @@ def test_bad_input_leaves_nothing(place: Path, runner: CliRunner) -> None:
 
 LAWS = {
     "jobs submitted = completed + running + waiting + rejected",
-    "jobs without an attempt = waiting",
+    "jobs that neither run nor ended = waiting",
     "GPU seconds of completed jobs at reference speed = GPU seconds asked for",
-    "GPU hours of stalled and productive = GPU hours of allocations",
+    "GPU hours of stalled, lost and productive = GPU hours of allocations",
     "GPU hours of allocations = GPU hours of jobs",
     "energy of all states = energy of allocations + energy of idle GPUs",
     "cohort a100-sxm-80: hours of all states = installed GPUs x time in service",
@@ -223,7 +223,7 @@ def test_the_laws_that_are_checked(place: Path) -> None:
             1,
             {
                 "jobs submitted = completed + running + waiting + rejected",
-                "jobs without an attempt = waiting",
+                "jobs that neither run nor ended = waiting",
             },
         ),
     ],
@@ -264,14 +264,13 @@ def test_a_speed_that_was_not_applied_is_missed(
     place: Path, runner: CliRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Jobs that ran twice as long as they asked for at the reference's own speed."""
-    pieces = Recorder._pieces
+    gather = Recorder._gather_last
 
-    def slow(self: Recorder, job: Any, outcome: int) -> Any:
-        found = pieces(self, job, outcome)
+    def slow(self: Recorder, job: Any, outcome: int) -> None:
         self._end_s[job] += 60.0
-        return found
+        gather(self, job, outcome)
 
-    monkeypatch.setattr(Recorder, "_pieces", slow)
+    monkeypatch.setattr(Recorder, "_gather_last", slow)
     assert broken(simulate(runner, place)) == {
         "GPU seconds of completed jobs at reference speed = GPU seconds asked for"
     }

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from fleetsim.policies.queue import QUEUES, Fifo, FifoSkip, Queue
+from fleetsim.policies.desk import Queue
+from fleetsim.policies.fifo import Fifo, FifoSkip
+from fleetsim.policies.ordered import OrderedSkip, OrderedStop
 
 WAITING = 50_000
+
+
+def desk(shape_of: list[int]) -> Any:
+    """As much of a desk as these queues look at."""
+    return SimpleNamespace(jobs=SimpleNamespace(shape_of=shape_of))
+
+
+#: Queues of which no job is ever stopped, by name; the ordered ones by number.
+QUEUES: dict[str, Callable[[list[int]], Queue]] = {
+    "fifo": lambda shape_of: Fifo(),
+    "fifo_skip": lambda shape_of: FifoSkip(desk(shape_of)),
+    "ordered, stop": lambda shape_of: OrderedStop(desk(shape_of), float),
+    "ordered, skip": lambda shape_of: OrderedSkip(desk(shape_of), float),
+}
 
 
 class Doorman:
@@ -22,7 +42,7 @@ class Doorman:
         return self.shape_of[job] in self.fits
 
 
-def filled(kind: type[Queue], shape_of: list[int], count: int) -> Queue:
+def filled(kind: Callable[[list[int]], Queue], shape_of: list[int], count: int) -> Queue:
     queue = kind(shape_of)
     for job in range(count):
         queue.push(job)
@@ -34,12 +54,12 @@ def test_a_pass_that_frees_nothing_asks_for_nobody_however_long_the_queue(name: 
     shape_of = [job % 7 for job in range(WAITING + 100)]
     queue = filled(QUEUES[name], shape_of, WAITING)
     door = Doorman(shape_of, fits=set())
-    assert queue.offer(door, freed=True)
+    assert queue.offer(door, freed=True, now=0.0)
     assert len(door.asked) <= 7  # one of each shape: the others fit no better
     door.asked.clear()
     for job in range(WAITING, WAITING + 100):
         queue.push(job)
-        assert queue.offer(door, freed=False)
+        assert queue.offer(door, freed=False, now=0.0)
     assert door.asked == []
     assert len(queue) == WAITING + 100
 
@@ -50,42 +70,42 @@ def test_a_pass_that_frees_something_asks_once_for_each_shape_that_does_not_fit(
     queue = filled(QUEUES[name], shape_of, WAITING)
     door = Doorman(shape_of, fits=set())
     for _ in range(10):
-        queue.offer(door, freed=True)
+        queue.offer(door, freed=True, now=0.0)
     assert len(door.asked) <= 10 * 7
 
 
 def test_fifo_stops_at_the_first_job_that_does_not_fit() -> None:
     shape_of = [1, 1, 9, 1]
-    queue = filled(Fifo, shape_of, 4)
+    queue = filled(QUEUES["fifo"], shape_of, 4)
     door = Doorman(shape_of, fits={1})
-    assert queue.offer(door, freed=True)
+    assert queue.offer(door, freed=True, now=0.0)
     assert door.asked == [0, 1, 2]
     assert len(queue) == 2
 
 
 def test_skip_ahead_starts_all_that_fit_oldest_first_across_shapes() -> None:
     shape_of = [5, 1, 9, 5, 1]
-    queue = filled(FifoSkip, shape_of, 5)
+    queue = filled(QUEUES["fifo_skip"], shape_of, 5)
     door = Doorman(shape_of, fits={1, 5})
-    assert queue.offer(door, freed=True)
+    assert queue.offer(door, freed=True, now=0.0)
     assert door.asked == [0, 1, 2, 3, 4]
     assert len(queue) == 1
 
 
 def test_skip_ahead_asks_for_a_newcomer_of_a_new_shape_only() -> None:
     shape_of = [9, 9, 1]
-    queue = filled(FifoSkip, shape_of, 1)
+    queue = filled(QUEUES["fifo_skip"], shape_of, 1)
     door = Doorman(shape_of, fits={1})
-    queue.offer(door, freed=True)
+    queue.offer(door, freed=True, now=0.0)
     queue.push(1)
     queue.push(2)
     door.asked.clear()
-    assert queue.offer(door, freed=False)
+    assert queue.offer(door, freed=False, now=0.0)
     assert door.asked == [2]
 
 
 @pytest.mark.parametrize("name", QUEUES)
 def test_an_empty_queue_says_so(name: str) -> None:
     queue = filled(QUEUES[name], [0, 0], 2)
-    assert not queue.offer(Doorman([0, 0], fits={0}), freed=True)
+    assert not queue.offer(Doorman([0, 0], fits={0}), freed=True, now=0.0)
     assert len(queue) == 0

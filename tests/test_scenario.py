@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from fleetsim import safeyaml, scenario
 from fleetsim.errors import InputError, Problem
+from fleetsim.policies.packing import PACKINGS
 from fleetsim.policies.placement import PLACEMENTS
 from fleetsim.policies.queue import QUEUES
 from fleetsim.scenario import Scenario, parse
@@ -56,10 +58,21 @@ FULL: dict[str, Any] = {
     "cohorts": [
         {
             "name": "a", "gpu_model": "t4", "nodes": 3, "gpus_per_node": 4, "site": "north",
-            "delivered": "-1y6mo", "earlier_age": "6mo",
+            "delivered": "-1y6mo", "earlier_age": "6mo", "tenants": ["red"],
+            "topology": {
+                "nodes_per_domain": 1, "nodes_per_rack": 2, "racks_per_spine": 2,
+                "penalty": {"domain": 1, "rack": 1.05, "spine": 1.15, "beyond": 1.3},
+            },
         },
     ],
-    "tenants": [{"name": "red", "gpu_models": ["t4"]}],
+    "tenants": [
+        {"name": "all", "deserved_gpus": 4},
+        {
+            "name": "red", "gpu_models": ["t4"], "parent": "all", "priority": -1, "share": 0.5,
+            "deserved_gpus": 2.5, "over_quota_weight": 0, "max_gpus": 12, "preemptible": True,
+            "notice": "30s",
+        },
+    ],
     "workloads": [
         {
             "name": "w", "trace": "philly-like-10k", "format": "jobs",
@@ -69,7 +82,8 @@ FULL: dict[str, Any] = {
             "window": {"start": "1d", "end": "9d", "warm_start": True}, "starts": "2026-02-01",
             "time_scale": 2.5, "load": 0.5,
             "repeat": {"every": "10d", "growth_per_year": -0.5, "until": "2y"},
-            "min_memory_gb": 8, "gpu_models": ["t4"], "busy_share": 0.5, "sm_active": 1, "mfu": 0,
+            "min_memory_gb": 8, "gpu_models": ["t4"], "gpu_names": {"V100M16": ["v100-sxm2-16"], "*": []},
+            "busy_share": 0.5, "sm_active": 1, "mfu": 0,
         },
         {
             "name": "v", "generate": {"family": "philly", "jobs": 10, "seed": 3}, "reference_gpu": "t4",
@@ -77,7 +91,64 @@ FULL: dict[str, Any] = {
         },
     ],
     "scheduler": {"queue": "fifo_skip", "placement": "consolidate", "prefer": "listed"},
+    "maintenance": [
+        {
+            "cohort": "a", "first": 1, "nodes": 2, "at": "90d", "lasts": "4h", "every": "90d", "drain": "1d",
+            "stop": True,
+        },
+    ],
+    "reservations": [
+        {"cohort": "a", "tenant": "red", "nodes": 1, "at": "2026-03-01", "lasts": "2w"},
+        {
+            "cohort": "a", "tenant": "red", "gpus": 5, "at": "1d", "lasts": "8h", "every": "1d", "drain": "1h",
+            "stop": True,
+        },
+    ],
 }  # fmt: skip
+
+#: A scenario with the keys that only shared GPUs have.
+SHARED: dict[str, Any] = {
+    "name": "shared", "start": "2026-01-01", "horizon": "30d",
+    "cohorts": [
+        {
+            "name": "a", "gpu_model": "a100-sxm-80", "nodes": 2, "known_as": "G2", "cpus": 96,
+            "memory_gb": 768.5, "mig_gpus": 4,
+        },
+    ],
+    "workloads": [
+        {"name": "v", "trace": "pods.csv", "format": "openb", "cpu_jobs": True, "reference_gpu": "t4"},
+        {"name": "w", "trace": "philly-like-10k", "mig": "1g.10gb", "reference_gpu": "a100-sxm-80"},
+    ],
+    "scheduler": {
+        "queue": "smallest", "placement": "fgd", "sharing": {"replicas": 4, "interference": 0.05},
+    },
+}  # fmt: skip
+
+#: Schedulers with the keys that only some queues have.
+SCHEDULERS: list[dict[str, Any]] = [
+    {
+        "queue": "easy", "depth": 9,
+        "estimate": {"source": "trace", "factor": 1.5, "error": 0.5, "default": "1h", "seed": 3},
+    },
+    {"queue": "qssf", "on_misfit": "skip"},
+    {"queue": "quota", "preemptive": True, "on_misfit": "skip"},
+    {
+        "queue": "fair_share", "on_misfit": "stop",
+        "fair_share": {
+            "half_life": "3d", "fair_share": 0.5, "age": 2.0, "size": 0.1, "priority": 1.0, "max_age": "1d",
+            "every": "1min",
+        },
+    },
+    {"queue": "sjf", "placement": "first_fit", "defragment": {"every": "2h", "moves": 4}},
+    {"queue": "las", "las_thresholds_gpu_s": [60.0, 600.0]},
+    {
+        "queue": "srtf", "admit": "afresh", "interval": "60s",
+        "restart": {
+            "setup": "1s", "checkpoint": "30min", "charge": "every_pass",
+            "costs": [{"up_to_gpus": 8, "users": ["u"], "workloads": ["own"], "cost": "7s"}, {"cost": "1min"}],
+        },
+    },
+]  # fmt: skip
 
 
 def faulty(*changes: tuple[str, str]) -> tuple[str, list[str]]:
@@ -150,8 +221,8 @@ FAULTS: dict[str, tuple[str, str, str, list[str]]] = {
         ["'fifo_skp'", "Did you mean fifo_skip", "Known: fifo, fifo_skip"],
     ),
     "a placement": (
-        "{queue: fifo}", "{placement: @@worst_fit}", "scheduler.placement",
-        ["'worst_fit'", "Known: best_fit, first_fit, consolidate, pool"],
+        "{queue: fifo}", "{placement: @@next_fit}", "scheduler.placement",
+        ["'next_fit'", "Known: best_fit, first_fit, worst_fit, consolidate, spread, by_size, topology, pool"],
     ),
     "a preference": (
         "{queue: fifo}", "{prefer: @@quickest}", "scheduler.prefer",
@@ -176,6 +247,11 @@ FAULTS: dict[str, tuple[str, str, str, list[str]]] = {
     "a GPU model of a tenant": (
         "- {name: red}", "- {name: red, gpu_models: [t4, @@a10O]}", "tenants[0].gpu_models[1]",
         ["unknown GPU model 'a10O'", "fleetsim gpu list"],
+    ),
+    "what a name stands for": (
+        "tenant: red}", "tenant: red, gpu_names: {T4: [t4], V100|G2: [t4, @@v100-sxm2-61]}}",
+        "workloads[0].gpu_names.V100|G2[1]",
+        ["unknown GPU model 'v100-sxm2-61'", "Did you mean v100-sxm2-16"],
     ),
     "GPU models that nobody has": (
         "tenant: red}", "tenant: red, gpu_models: @@[l4, a10]}", "workloads[0].gpu_models",
@@ -301,6 +377,60 @@ FAULTS: dict[str, tuple[str, str, str, list[str]]] = {
     "a load beyond reason": (
         "tenant: red}", "tenant: red, load: @@1e5}", "workloads[0].load", ["less than or equal to 10000"],
     ),
+    "nothing to plan with": (
+        "{queue: fifo}", "@@{queue: easy}", "scheduler.estimate",
+        ["missing: `easy` plans with run times", "{source: duration}", "{source: trace}"],
+    ),
+    "an estimate that nobody reads": (
+        "{queue: fifo}", "{queue: qssf, estimate: @@{}}", "scheduler.estimate",
+        ["means nothing to queue `qssf`", "Leave it out, or take one of: easy, conservative, sjf."],
+    ),
+    "a depth that nobody looks into": (
+        "{queue: fifo}", "{queue: sjf, depth: @@5}", "scheduler.depth",
+        ["means nothing to queue `sjf`", "take one of: easy, conservative."],
+    ),
+    "a queue that always skips": (
+        "{queue: fifo}", "{queue: fifo_skip, on_misfit: @@stop}", "scheduler.on_misfit",
+        ["means nothing to queue `fifo_skip`", "take one of: smallest, sjf, qssf, priority"],
+    ),
+    "a preemptive queue always skips": (
+        "{queue: fifo}", "{queue: smallest, preemptive: true, on_misfit: @@stop}", "scheduler.on_misfit",
+        ["a queue that stops jobs", "Leave it or `preemptive` out."],
+    ),
+    "a limit for jobs that need none": (
+        "{queue: fifo}", "{queue: sjf, estimate: {default: @@1h}}", "scheduler.estimate.default",
+        ["every job has a run time", "take `source: trace`"],
+    ),
+    "a seed for nothing": (
+        "{queue: fifo}", "{queue: sjf, estimate: {seed: @@1}}", "scheduler.estimate.seed",
+        ["there is no `error` to draw", "Leave it out."],
+    ),
+    "a queue that stops nobody": (
+        "{queue: fifo}", "{queue: easy, estimate: {}, preemptive: @@true}", "scheduler.preemptive",
+        ["queue `easy` never stops a job", "take one of: srtf", "smallest"],
+    ),
+    "admission by count to a queue without": (
+        "{queue: fifo}", "{queue: las, admit: @@count}", "scheduler.admit",
+        ["means nothing to queue `las`", "srtf or srsf"],
+    ),
+    "jobs placed anew by a queue that stops nobody": (
+        "{queue: fifo}", "{queue: smallest, admit: @@afresh}", "scheduler.admit",
+        ["does not place running jobs anew", "set `preemptive`"],
+    ),
+    "interrupts in every pass without passes that interrupt": (
+        "{queue: fifo}", "{queue: srtf, restart: {charge: @@every_pass}}", "scheduler.restart.charge",
+        ["interrupted in every pass only if", "Add `admit: afresh`"],
+    ),
+    "rounds of no length": (
+        "{queue: fifo}", "@@{queue: max_min}", "scheduler.interval", ["`max_min` works in rounds", "6min"],
+    ),
+    "a part of a second between passes": (
+        "{queue: fifo}", "{queue: fifo, interval: @@1.5}", "scheduler.interval", ["Give whole seconds"],
+    ),
+    "thresholds that fall": (
+        "{queue: fifo}", "{queue: las, las_thresholds_gpu_s: @@[60.0, 30.0]}",
+        "scheduler.las_thresholds_gpu_s", ["must be above zero and rise"],
+    ),
     "a share above one": (
         "tenant: red}", "tenant: red, mfu: @@40}", "workloads[0].mfu", ["less than or equal to 1", "not 40"],
     ),
@@ -403,7 +533,7 @@ def test_power_is_told_of_its_own_site() -> None:
 def test_a_fault_names_its_nearest_place_in_the_file() -> None:
     """What is missing stands nowhere: its place is what it is missing from."""
     assert [p.place for p in problems("name: x\n")] == [
-        f"f.yaml:1:1 {key}" for key in ("start", "horizon", "cohorts", "workloads")
+        f"f.yaml:1:1 {key}" for key in ("start", "horizon", "workloads", "cohorts")
     ]
 
 
@@ -626,16 +756,43 @@ def test_a_path_of_an_override_has_an_end(path: str) -> None:
 # The specification
 
 
-def test_every_key_can_be_used_and_comes_back() -> None:
+def holds(whole: Any, part: Any) -> bool:
+    """Whether *whole* is *part*, and perhaps more keys."""
+    if isinstance(part, dict):
+        return all(key in whole and holds(whole[key], value) for key, value in part.items())
+    if isinstance(part, list):
+        return len(whole) == len(part) and all(map(holds, whole, part))
+    return bool(whole == part)
+
+
+def under(scheduler: dict[str, Any]) -> dict[str, Any]:
+    """FULL with another scheduler; its tenants are not preemptible, which not every queue knows."""
+    tenants = [{**tenant, "preemptible": False, "notice": 0} for tenant in FULL["tenants"]]
+    return {**FULL, "tenants": tenants, "scheduler": scheduler}
+
+
+@pytest.mark.parametrize(
+    "given", [FULL, SHARED, *map(under, SCHEDULERS)], ids=lambda s: str(s["scheduler"]["queue"])
+)
+def test_every_key_can_be_used_and_comes_back(given: dict[str, Any]) -> None:
     """A specification written out and read again is equal: what the manifest holds can be run again."""
-    spec = parse(json.dumps(FULL), "f.yaml").spec
+    spec = parse(json.dumps(given), "f.yaml").spec
     dumped = spec.model_dump(mode="json")
     assert ScenarioSpec.model_validate(dumped) == spec
     assert parse(json.dumps(dumped), "again.yaml").spec == spec
-    for key, value in FULL.items():
-        assert dumped[key] == value or key in ("workloads", "cohorts")
-    for key, value in FULL["workloads"][0].items():
-        assert dumped["workloads"][0][key] == value
+    assert holds(dumped, given)
+
+
+def test_the_seed_of_an_error_is_drawn_from_the_scenarios() -> None:
+    """It is written down, so what the manifest holds draws the same; without an error there is none."""
+    seeds = [
+        parse(json.dumps({**under(scheduler), "seed": seed}), "f.yaml").spec.scheduler.estimate
+        for seed in (1, 2)
+        for scheduler in ({"queue": "easy", "estimate": {"error": 1}}, {"queue": "easy", "estimate": {}})
+    ]
+    first, without, second, _ = [estimate.seed for estimate in seeds if estimate is not None]
+    assert without is None
+    assert None not in (first, second) and first != second
 
 
 def test_the_full_scenario_uses_every_key() -> None:
@@ -648,7 +805,10 @@ def test_the_full_scenario_uses_every_key() -> None:
                 inner = [v for value in values for v in (value if isinstance(value, list) else [value])]
                 yield from unused(kind, inner, f"{path}.{name}")
 
-    assert list(unused(ScenarioSpec, [FULL], "")) == []
+    listed = {"file": "nodes.csv", "gpu_names": {"T4": "t4"}, "bad_rows": "drop", "site": "north"}
+    listed |= {"delivered": "-1y", "earlier_age": "1y"}
+    given = [FULL, SHARED, {"node_list": listed}, *({"scheduler": s} for s in SCHEDULERS)]
+    assert list(unused(ScenarioSpec, given, "")) == []
 
 
 def specs_in(annotation: Any) -> Iterator[type[Spec]]:
@@ -820,7 +980,7 @@ def test_the_schema_knows_every_key_and_says_what_it_means() -> None:
 
     def compare(spec: type[Spec], node: Mapping[str, Any]) -> int:
         assert list(node["properties"]) == list(spec.model_fields)
-        assert node["description"] == spec.__doc__
+        assert node["description"] == cleandoc(spec.__doc__ or "")
         assert set(node.get("required", ())) == {n for n, f in spec.model_fields.items() if f.is_required()}
         seen = 1
         for name, field in spec.model_fields.items():
@@ -841,7 +1001,7 @@ def test_the_schema_lists_what_may_be_chosen() -> None:
         return list(found)
 
     assert choices("SchedulerSpec", "queue") == list(QUEUES)
-    assert choices("SchedulerSpec", "placement") == list(PLACEMENTS)
+    assert choices("SchedulerSpec", "placement") == list(dict.fromkeys((*PLACEMENTS, *PACKINGS)))
     assert choices("WorkloadSpec", "workload_class") == list(get_args(WorkloadClass))
 
 
@@ -873,6 +1033,132 @@ def test_an_editor_sees_what_the_schema_can_say(fault: str, objection: str) -> N
     schema = scenario.json_schema()
     found = list(objections(safeyaml.load_yaml(faulty((old, new))[0], "f.yaml"), schema, schema))
     assert len(found) == 1 and found[0].startswith(objection)
+
+
+# Tenants
+
+#: Changes to SOUND (its fleet has 4 GPUs) that make one fault: its path, what message and remedy must hold.
+TENANCY: dict[str, tuple[list[tuple[str, str]], str, list[str]]] = {
+    "no such parent": (
+        [("- {name: red}", "- {name: red, parent: @@bleu}\n  - {name: blue}")], "tenants[0].parent",
+        ["no tenant 'bleu'", "Did you mean blue?", "Tenants are: red, blue."],
+    ),
+    "a part of itself": (
+        [
+            (
+                "- {name: red}",
+                "- {name: red, parent: blue}\n  - {name: blue, parent: @@red}\n  - {name: z, parent: red}",
+            )
+        ],
+        "tenants[1].parent", ["a part of itself: blue -> red -> blue", "One of them has no parent."],
+    ),
+    "its own parent": (
+        [("- {name: red}", "- {name: red, parent: @@red}")], "tenants[0].parent",
+        ["a part of itself: red -> red"],
+    ),
+    "a limit below what it deserves": (
+        [("- {name: red}", "- {name: red, deserved_gpus: 3, max_gpus: @@2}")], "tenants[0].max_gpus",
+        ["2 is below its deserved_gpus, 3", "Raise it"],
+    ),
+    "more than is installed": (
+        [
+            ("- {name: red}", "- {name: red, deserved_gpus: 2}\n  - {name: blue, deserved_gpus: @@2.5}"),
+            ("queue: fifo", "queue: quota"),
+        ],
+        "tenants[1].deserved_gpus",
+        ["tenants deserve 4.5 GPUs together, but 4 are installed", "Deliver more nodes"],
+    ),
+    "parts above the whole": (
+        [
+            (
+                "- {name: red}",
+                "- {name: red, parent: blue, deserved_gpus: 2}\n  - {name: blue, deserved_gpus: @@1}",
+            ),
+            ("queue: fifo", "queue: quota"),
+        ],
+        "tenants[1].deserved_gpus", ["1, but its parts deserve 2 together", "Give it 2 or more"],
+    ),
+    "jobs of a whole": (
+        [
+            ("- {name: red}", "- {name: red}\n  - {name: blue, parent: red}"),
+            ("queue: fifo", "queue: quota"),
+            ("tenant: red}", "tenant: @@red}"),
+        ],
+        "workloads[0].tenant",
+        ["'red' has parts; in queue `quota` only they have jobs", "Name one of the parts."],
+    ),
+    "parts in two clusters": (
+        [
+            ("nodes: 1}", "nodes: 1, tenants: [red]}\n  - {name: b, gpu_model: t4, nodes: 1}"),
+            ("- {name: red}", "- {name: red, parent: z}\n  - {name: blue, parent: @@z}\n  - {name: z}"),
+            ("queue: fifo", "queue: quota"),
+        ],
+        "tenants[1].parent", ["other parts of 'z' run in another virtual cluster"],
+    ),
+    "more than its cluster has": (
+        [
+            ("nodes: 1}", "nodes: 1, tenants: [red]}\n  - {name: b, gpu_model: t4, nodes: 1}"),
+            ("- {name: red}", "- {name: red, deserved_gpus: @@5}\n  - {name: blue, deserved_gpus: 3}"),
+            ("queue: fifo", "queue: quota"),
+        ],
+        "tenants[0].deserved_gpus", ["tenants deserve 5 GPUs together, but 4 are installed where they run"],
+    ),
+    "nodes for a stranger": (
+        [("nodes: 1}", "nodes: 1, tenants: [red, @@blue]}")], "cohorts[0].tenants[1]",
+        ["no tenant 'blue'", "Tenants are: red."],
+    ),
+    "nodes for a whole": (
+        [
+            ("nodes: 1}", "nodes: 1, tenants: [@@red]}"),
+            ("- {name: red}", "- {name: red}\n  - {name: b, parent: red}"),
+        ],
+        "cohorts[0].tenants[0]", ["'red' has parts", "Name those of them that run here."],
+    ),
+    "nodes for nobody": (
+        [("nodes: 1}", "nodes: 1, tenants: @@[]}")], "cohorts[0].tenants", ["needs at least 1 item, not []"],
+    ),
+    "notice to whom nobody stops": (
+        [("- {name: red}", "- {name: red, notice: @@30s}")], "tenants[0].notice",
+        ["its jobs are never stopped", "Give `preemptible: true`"],
+    ),
+    "preemptible where the queue stops jobs": (
+        [("- {name: red}", "- {name: red, preemptible: @@true}"), ("queue: fifo", "queue: srtf")],
+        "tenants[0].preemptible", ["queue `srtf` does not know such jobs", "Take one of: fifo, fifo_skip"],
+    ),
+    "preemptible and preemptive": (
+        [
+            ("- {name: red}", "- {name: red, preemptible: @@true}"),
+            ("queue: fifo", "queue: sjf, preemptive: true"),
+        ],
+        "tenants[0].preemptible",
+        ["queue `sjf` that stops jobs itself does not know such jobs", "not preemptive"],
+    ),
+    "no weight at all": (
+        [("queue: fifo", "queue: fair_share, fair_share: @@{fair_share: 0}")], "scheduler.fair_share",
+        ["all weights are 0", "Give one of the factors a weight."],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", TENANCY)
+def test_each_fault_of_tenants_alone(fault: str) -> None:
+    changes, path, fragments = TENANCY[fault]
+    text, (place,) = faulty(*changes)
+    (problem,) = problems(text)
+    assert problem.place == f"{place} {path}"
+    for fragment in fragments:
+        assert fragment in f"{problem.message} {problem.remedy}"
+
+
+def test_sound_tenants_of_every_kind_are_sound() -> None:
+    tenants = """\
+  - {name: red, parent: all, deserved_gpus: 2, max_gpus: 2}
+  - {name: blue, parent: all, deserved_gpus: 2}
+  - {name: all, deserved_gpus: 4}"""
+    text, _ = faulty(
+        ("  - {name: red}", tenants), ("queue: fifo", "queue: quota, preemptive: true, on_misfit: skip")
+    )
+    assert [tenant.parent for tenant in parse(text, "f.yaml").spec.tenants] == ["all", "all", None]
 
 
 # Where traces may lie

@@ -109,9 +109,10 @@ LABELS = {
     "workload": "Workload of the scenario.",
     "workload_class": "training, fine_tuning, inference, batch or interactive; absent while idle.",
     "state": (
-        "Where GPU time went; the states add up to the installed time. idle_no_queue: free, nothing waited. "
-        "idle_queue: free, but no waiting job could use it. stalled: allocated, no kernel running. "
-        "productive: allocated and running."
+        "Where GPU time went; the states add up to the installed time. down: not in service. "
+        "idle_no_queue: free, nothing waited. idle_queue: free, but no waiting job could use it. stalled: "
+        "allocated, no kernel running. lost: running, on work that was lost when the job was stopped. "
+        "productive: all other running."
     ),
     "status": "What became of the job by the end of the run: completed, running, queued or rejected.",
     "reject_reason": "Why nothing in the fleet can ever run the job; absent unless rejected.",
@@ -154,8 +155,14 @@ RUN_FAMILIES = (
         "Energy at the meter: IT energy times the PUE of the site.", _USE, "usage", "facility_energy_joules",
     ),
     Family(
+        "fleetsim_availability_ratio", "ratio", "gauge",
+        "GPU hours of nodes in service / installed GPU hours, over the run. Shares cannot be averaged: "
+        "divide sums of hours.",
+        _AGE, "utilisation", "availability",
+    ),
+    Family(
         "fleetsim_allocation_ratio", "ratio", "gauge",
-        "Allocated / installed GPU hours, over the run. Shares cannot be averaged: divide sums of hours.",
+        "Allocated GPU hours / GPU hours of nodes in service, over the run.",
         _AGE, "utilisation", "allocation",
     ),
     Family(
@@ -164,8 +171,13 @@ RUN_FAMILIES = (
         _AGE, "utilisation", "busy",
     ),
     Family(
+        "fleetsim_goodput_ratio", "ratio", "gauge",
+        "GPU hours of work that was kept / GPU hours in which a kernel ran, over the run.",
+        _AGE, "utilisation", "goodput",
+    ),
+    Family(
         "fleetsim_time_effective_ratio", "ratio", "gauge",
-        "Productive / installed GPU hours, over the run: allocation x busy.",
+        "Productive / installed GPU hours, over the run: availability x allocation x busy x goodput.",
         _AGE, "utilisation", "time_effective",
     ),
     Family(

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from fleetsim import __version__
+from fleetsim.cli.compare import compare
 from fleetsim.cli.gpu import gpu
 from fleetsim.cli.metrics import metrics
 from fleetsim.cli.run import query, run
@@ -76,7 +77,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (run, show, query, metrics, scenario, trace, gpu):
+for _command in (run, show, compare, query, metrics, scenario, trace, gpu):
     cli.add_command(_command)
 
 

@@ -70,18 +70,25 @@ def validate(name: str, overrides: tuple[str, ...], roots: tuple[Path, ...], as_
       fleetsim scenario validate mixed-fleet --set horizon=5y
     """
     from fleetsim import scenario as scenarios
+    from fleetsim.cli.console import plain
     from fleetsim.eligibility import REJECT_REASONS, build_pools, find_shapes
+    from fleetsim.shared import share_fleet
+    from fleetsim.summary import unknown_models
     from fleetsim.workload import load_jobs
 
     parsed = scenarios.read(name, overrides, roots)
     jobs, sources = load_jobs(parsed)
-    plans, _ = build_pools(parsed.cohorts)
     spec = parsed.spec
-    rejected = find_shapes(jobs, plans, spec.workloads, spec.tenants, spec.scheduler).rejected
+    if spec.scheduler.sharing:
+        rejected = share_fleet(jobs, parsed.cohorts, spec).shapes.rejected
+    else:
+        plans, _ = build_pools(parsed.cohorts)
+        rejected = find_shapes(jobs, plans, spec.workloads, spec.tenants, spec.scheduler).rejected
     left_out = {s.workload: s.left_out for s in sources if s.left_out}
     will_be = {
         reason: n for code, reason in enumerate(REJECT_REASONS) if (n := int((rejected == code).sum()))
     }
+    unknown = {s.workload: names for s in sources if (names := s.facts["unknown_gpu_models"])}
     facts = {
         "name": spec.name,
         "cohorts": len(parsed.cohorts),
@@ -90,6 +97,7 @@ def validate(name: str, overrides: tuple[str, ...], roots: tuple[Path, ...], as_
         "jobs": len(jobs),
         "left_out": left_out,
         "will_be_rejected": will_be,
+        "unknown_gpu_models": unknown,
     }
     if as_json:
         click.echo(json.dumps(facts, indent=2))
@@ -101,6 +109,8 @@ def validate(name: str, overrides: tuple[str, ...], roots: tuple[Path, ...], as_
     for title, reasons in (*left_out.items(), ("rejected when submitted", will_be)):
         for reason, count in reasons.items():
             click.echo(f"  {title}: {count:,} {reason}")
+    for workload, asked in unknown.items():
+        click.echo(f"  {workload}: {plain(unknown_models(asked), 400)}")
 
 
 @scenario.command()

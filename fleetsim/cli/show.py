@@ -48,7 +48,7 @@ def show(run_folder: Path, as_json: bool) -> None:
 def headline(console: Console, summary: Mapping[str, Any]) -> None:
     """The run in a dozen lines: what it was, the utilisation chain, energy and jobs."""
     from fleetsim.cli.console import bar, percent, plain
-    from fleetsim.summary import span
+    from fleetsim.summary import span, unknown_models
     from fleetsim.units import streamline
 
     fleet, jobs, scheduler = summary["fleet"], summary["jobs"], summary["scheduler"]
@@ -63,11 +63,14 @@ def headline(console: Console, summary: Mapping[str, Any]) -> None:
         )
     console.print(f"\nOf {streamline(fleet['installed_gpu_hours'])} installed GPU hours")
     for label, key, meaning in (
-        ("allocated", "allocation", "held by a job"),
-        ("productive", "time_effective", "held, and a kernel running"),
+        ("in service", "availability", "not down"),
+        ("allocated", "allocated", "held by a job"),
+        ("productive", "time_effective", "held, and running to some end"),
         ("fleet MFU", "fleet_mfu", "model FLOPs / peak FLOPs"),
         ("idle, queued", "idle_queue", "free while jobs waited"),
     ):
+        if key == "availability" and fleet[key] == 1:
+            continue
         console.print(f"  {label:<13}", bar(fleet[key], 24), f"{percent(fleet[key]):>7}  {meaning}", sep="")
     it, meter = streamline(fleet["energy_mwh"]), streamline(fleet["facility_energy_mwh"])
     console.print(f"Energy: {it} MWh of IT, {meter} MWh at the meter")
@@ -75,6 +78,8 @@ def headline(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(f"Jobs: {jobs['submitted']:,} submitted, of which {', '.join(counts) or 'none ran'}")
     for reason, number in summary["rejected"].items():
         console.print(f"  rejected: {number:,} {reason}", style="yellow")
+    for workload, asked in summary["unknown_gpu_models"].items():
+        console.print(f"  {plain(workload)}: {plain(unknown_models(asked), 400)}", style="yellow")
     for workload, reasons in summary["left_out"].items():
         what = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
         console.print(f"  {plain(workload)}: left out {what}", style="dim")
@@ -94,8 +99,8 @@ def _by_age(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
         [
             r["generation"],
             age_band(r["age_band"]),
-            *([bar(r["allocation"], 10)] if wide else []),
-            percent(r["allocation"]),
+            *([bar(r["allocated"], 10)] if wide else []),
+            percent(r["allocated"]),
             percent(r["time_effective"]),
             percent(r["idle_queue"]),
             streamline(r["installed_gpu_hours"]),

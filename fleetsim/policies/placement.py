@@ -7,7 +7,9 @@ always stays within one pool (one GPU model at one site), and all of it is place
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 
+from fleetsim import clustering, topology
 from fleetsim.fleet import Pool
 from fleetsim.observer import Where
 
@@ -21,7 +23,7 @@ def first_fit(pool: Pool, gpus: int) -> Where | None:
     lowest-numbered other node that fits. (Tiresias calls this ``yarn``; AccaSim first fit.)
     """
     if gpus > pool.gpus_per_node:
-        return _whole_nodes(pool, gpus, _first)
+        return _whole_nodes(pool, gpus, _first, min)
     node = _first(pool, gpus, pool.gpus_per_node)
     return None if node < 0 else node
 
@@ -34,7 +36,7 @@ def best_fit(pool: Pool, gpus: int) -> Where | None:
     """
     size = pool.gpus_per_node
     if gpus > size:
-        return _whole_nodes(pool, gpus, _tightest)
+        return _whole_nodes(pool, gpus, _tightest, itemgetter(0))
     buckets, state = pool.buckets, pool.free
     for free in range(gpus, size + 1):
         if buckets[free]:
@@ -45,6 +47,18 @@ def best_fit(pool: Pool, gpus: int) -> Where | None:
             if node >= 0:
                 return node
     return None
+
+
+def worst_fit(pool: Pool, gpus: int) -> Where | None:
+    """The node with the most free GPUs.
+
+    A gang larger than a node takes wholly free nodes, and for the remainder the emptiest other node that
+    fits. (Kubernetes scores nodes so by default, ``LeastAllocated``; Slurm with ``LLN=yes``.)
+    """
+    if gpus > pool.gpus_per_node:
+        return _whole_nodes(pool, gpus, _emptiest, itemgetter(-1))
+    node = _emptiest(pool, gpus, pool.gpus_per_node)
+    return None if node < 0 else node
 
 
 def consolidate(pool: Pool, gpus: int) -> Where | None:
@@ -93,6 +107,31 @@ def count(pool: Pool, gpus: int) -> Where | None:
     return where[0] if len(where) == 2 else tuple(where)
 
 
+def spread(pool: Pool, gpus: int) -> Where | None:
+    """As many nodes as possible, so that the loss of one takes the fewest GPUs of a gang.
+
+    GPUs are dealt out one at a time: one from each node, the emptiest nodes first; and again from those
+    that have more, until the gang is complete. (Slurm's ``--spread-job``.)
+    """
+    if pool.idle < gpus:
+        return None
+    nodes: list[int] = []
+    free = pool.gpus_per_node
+    while len(nodes) < gpus and free:
+        nodes += pool.lowest_many(free, gpus - len(nodes))
+        free -= 1
+    if len(nodes) == gpus:
+        return nodes[0] if gpus == 1 else tuple(x for node in nodes for x in (node, 1))
+    taken = [0] * len(nodes)
+    while gpus:
+        for i, node in enumerate(nodes):
+            if not gpus or pool.free[node] == taken[i]:
+                break  # nor has any node after it more
+            taken[i] += 1
+            gpus -= 1
+    return nodes[0] if len(nodes) == 1 else tuple(x for pair in zip(nodes, taken, strict=True) for x in pair)
+
+
 def _first(pool: Pool, gpus: int, most: int) -> int:
     """Lowest-numbered node with *gpus* to *most* free GPUs, or -1."""
     buckets, state = pool.buckets, pool.free
@@ -113,8 +152,23 @@ def _tightest(pool: Pool, gpus: int, most: int) -> int:
     return next((node for node in found if node >= 0), -1)
 
 
-def _whole_nodes(pool: Pool, gpus: int, rule: Callable[[Pool, int, int], int]) -> Where | None:
-    """Wholly free nodes, and one node chosen by *rule* for a remainder."""
+def _emptiest(pool: Pool, gpus: int, most: int) -> int:
+    """Node with the most free GPUs between *gpus* and *most*, or -1."""
+    found = (pool.lowest(free) for free in range(most, gpus - 1, -1))
+    return next((node for node in found if node >= 0), -1)
+
+
+def _whole_nodes(
+    pool: Pool,
+    gpus: int,
+    rule: Callable[[Pool, int, int], int],
+    choose: Callable[[list[int]], int],
+) -> Where | None:
+    """Wholly free nodes, and one more for a remainder.
+
+    It is the node that *rule* finds among those in use, or one more wholly free node: if there are both, in
+    this order, *choose* decides.
+    """
     size = pool.gpus_per_node
     whole, rest = divmod(gpus, size)
     if pool.idle_nodes < whole:
@@ -123,17 +177,22 @@ def _whole_nodes(pool: Pool, gpus: int, rule: Callable[[Pool, int, int], int]) -
         return tuple(x for node in pool.lowest_many(size, whole) for x in (node, size))
     node = rule(pool, rest, size - 1)
     nodes = pool.lowest_many(size, whole + 1)
-    spare = nodes[whole] if len(nodes) > whole else -1
-    if node < 0 or (rule is _first and 0 <= spare < node):
-        node = spare
-    if node < 0:
+    others = ([node] if node >= 0 else []) + nodes[whole:]
+    if not others:
         return None
-    return (*(x for full in nodes[:whole] for x in (full, size)), node, rest)
+    return (*(x for full in nodes[:whole] for x in (full, size)), choose(others), rest)
 
 
 PLACEMENTS: dict[str, Placement] = {
     "best_fit": best_fit,
     "first_fit": first_fit,
+    "worst_fit": worst_fit,
     "consolidate": consolidate,
+    "spread": spread,
+    "by_size": clustering.place,
+    "topology": topology.place,
     "pool": count,
 }
+
+#: Placements that place any gang for which there are enough free GPUs, wherever they are.
+COUNTING = ("consolidate", "pool", "spread", "topology")

@@ -1,105 +1,114 @@
-"""Which waiting job goes next: queues that offer jobs to ``start(job) -> bool`` in one scheduling pass.
-
-Jobs are numbered in order of arrival. A queue is told whether GPUs were freed (or added) since the last
-pass; where nothing was, what did not fit then does not fit now and is not tried again, so a pass that
-frees nothing costs the same however long the queue is.
-"""
+"""Which waiting job goes next: the queues by name."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from heapq import heapify, heappop, heapreplace
-from typing import Protocol
 
-Start = Callable[[int], bool]
+import numpy as np
 
-
-class Queue(Protocol):
-    """Waiting jobs in the order of a policy. ``shape_of[job]`` is equal for jobs that fit the same places."""
-
-    def __init__(self, shape_of: Sequence[int]) -> None: ...
-
-    def __len__(self) -> int: ...
-
-    def push(self, job: int) -> None:
-        """Let *job* wait."""
-
-    def offer(self, start: Start, freed: bool) -> bool:
-        """Offer waiting jobs to *start* until there is none left to offer; return whether any wait."""
-
-
-class Fifo:
-    """Strict first in, first out: the job at the head blocks all behind it until it fits."""
-
-    def __init__(self, shape_of: Sequence[int]) -> None:
-        self._jobs: deque[int] = deque()
-        self._blocked = False
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def push(self, job: int) -> None:
-        self._jobs.append(job)
-
-    def offer(self, start: Start, freed: bool) -> bool:
-        if self._blocked and not freed:
-            return True
-        jobs = self._jobs
-        while jobs:
-            if not start(jobs[0]):
-                self._blocked = True
-                return True
-            jobs.popleft()
-        self._blocked = False
-        return False
+from fleetsim.policies.backfill import Easy
+from fleetsim.policies.clusters import Clusters, Part
+from fleetsim.policies.conservative import Conservative
+from fleetsim.policies.desk import Desk, Queue, Terms
+from fleetsim.policies.drf import Drf
+from fleetsim.policies.fair_share import FairShare
+from fleetsim.policies.fifo import Fifo, FifoSkip
+from fleetsim.policies.limits import Limited
+from fleetsim.policies.listed import Admitted, Afresh, remaining
+from fleetsim.policies.ordered import History, Key, OrderedSkip, OrderedStop, run_time, urgency
+from fleetsim.policies.placement import COUNTING
+from fleetsim.policies.quota import Quota
+from fleetsim.policies.ranked import Fixed, LeastAttained, Levels, Order, Ranked, Remaining, gittins
+from fleetsim.policies.spot import Spot
+from fleetsim.units import duration_s
 
 
-class FifoSkip:
-    """First in, first out with skip-ahead: every waiting job that fits now starts, oldest first.
-
-    No reservation is made, so a large gang can wait for ever behind small jobs (greedy skip-ahead;
-    Tiresias' ``fjf``, the FIFO of the Alibaba PAI simulator). Jobs of one shape fit or fail together, so a
-    pass costs O(shapes waiting + jobs started), not O(jobs waiting).
-    """
-
-    def __init__(self, shape_of: Sequence[int]) -> None:
-        self._shape_of = shape_of
-        self._waiting: dict[int, deque[int]] = {}
-        self._open: set[int] = set()  # shapes waiting that may fit
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def push(self, job: int) -> None:
-        self._count += 1
-        shape = self._shape_of[job]
-        if shape in self._waiting:
-            self._waiting[shape].append(job)  # if the shape did not fit, its newcomer does not either
-        else:
-            self._waiting[shape] = deque((job,))
-            self._open.add(shape)
-
-    def offer(self, start: Start, freed: bool) -> bool:
-        waiting = self._waiting
-        heads = [(waiting[shape][0], shape) for shape in (waiting if freed else self._open)]
-        self._open.clear()
-        heapify(heads)
-        while heads:
-            job, shape = heads[0]
-            if not start(job):
-                heappop(heads)
-                continue
-            self._count -= 1
-            jobs = waiting[shape]
-            jobs.popleft()
-            if jobs:
-                heapreplace(heads, (jobs[0], shape))
-            else:
-                heappop(heads)
-                del waiting[shape]
-        return bool(waiting)
+def _ranked(desk: Desk, terms: Terms, order: Order) -> Queue:
+    return Ranked(desk, order, counts=terms.scheduler.placement in COUNTING)
 
 
-QUEUES: dict[str, type[Queue]] = {"fifo": Fifo, "fifo_skip": FifoSkip}
+def _remaining(times_gpus: bool) -> Callable[[Desk, Terms], Queue]:
+    def make(desk: Desk, terms: Terms) -> Queue:
+        if terms.scheduler.admit == "count":
+            return Admitted(desk, times_gpus, duration_s(terms.scheduler.interval or 0.0))
+        if terms.scheduler.admit == "afresh":
+            return Afresh(desk, remaining(desk, times_gpus))
+        return _ranked(desk, terms, Remaining(desk, times_gpus))
+
+    return make
+
+
+def _las(desk: Desk, terms: Terms) -> Queue:
+    thresholds = terms.scheduler.las_thresholds_gpu_s
+    return _ranked(desk, terms, Levels(desk, thresholds, range(len(thresholds) + 1)))
+
+
+def _gittins(desk: Desk, terms: Terms) -> Queue:
+    sizes = terms.jobs.duration_s * terms.jobs.gpus
+    # Levels that half the jobs reach, a quarter, an eighth ...: as many as the number of jobs can tell apart.
+    halves = 0.5 ** np.arange(1, max(2, len(sizes)).bit_length())
+    thresholds = np.unique(np.quantile(sizes, 1 - halves)).tolist() if len(sizes) else []
+    return _ranked(desk, terms, Levels(desk, thresholds, [-index for index in gittins(sizes, thresholds)]))
+
+
+def _max_min(desk: Desk, terms: Terms) -> Queue:
+    assert terms.scheduler.interval is not None  # checked when the scenario was read
+    return _ranked(desk, terms, LeastAttained(desk, duration_s(terms.scheduler.interval)))
+
+
+def _by(key: Callable[[Desk, Terms], Key]) -> Callable[[Desk, Terms], Queue]:
+    """The queue of a fixed key, as the scheduler's rules want it."""
+
+    def make(desk: Desk, terms: Terms) -> Queue:
+        fixed = key(desk, terms)
+        if terms.scheduler.preemptive and terms.scheduler.admit == "afresh":
+            return Afresh(desk, lambda job, runs, now: fixed(job))
+        if terms.scheduler.preemptive:
+            return _ranked(desk, terms, Fixed(fixed))
+        ordered = OrderedSkip if terms.scheduler.on_misfit == "skip" else OrderedStop
+        return ordered(desk, fixed)
+
+    return make
+
+
+def _qssf(desk: Desk, terms: Terms) -> Queue:
+    history = History(desk, terms)
+    ordered = OrderedSkip if terms.scheduler.on_misfit == "skip" else OrderedStop
+    return ordered(desk, history.key, history.ended)
+
+
+def build(desk: Desk, terms: Terms, parts: Sequence[Part]) -> Queue:
+    """The queue of a run, with what its tenants need around the policy: nothing, as a rule."""
+
+    def one(desk: Desk, terms: Terms) -> Queue:
+        make = QUEUES[terms.scheduler.queue]
+        spot = any(tenant.preemptible for tenant in terms.tenants)
+        return Spot(desk, terms, make) if spot else make(desk, terms)
+
+    def all_parts(desk: Desk, terms: Terms) -> Queue:
+        return Clusters(desk, terms, one, parts) if len(parts) > 1 else one(desk, terms)
+
+    limited = any(tenant.max_gpus is not None for tenant in terms.tenants)
+    if limited and terms.scheduler.queue != "quota":  # which knows limits itself
+        return Limited(desk, terms, all_parts)
+    return all_parts(desk, terms)
+
+
+QUEUES: dict[str, Callable[[Desk, Terms], Queue]] = {
+    "fifo": lambda desk, terms: Fifo(),
+    "fifo_skip": lambda desk, terms: FifoSkip(desk),
+    "smallest": _by(lambda desk, terms: desk.jobs.gpus.__getitem__),
+    "sjf": _by(run_time),
+    "priority": _by(urgency),
+    "qssf": _qssf,
+    "easy": Easy,
+    "conservative": Conservative,
+    "srtf": _remaining(times_gpus=False),
+    "srsf": _remaining(times_gpus=True),
+    "las": _las,
+    "gittins": _gittins,
+    "max_min": _max_min,
+    "quota": Quota,
+    "fair_share": FairShare,
+    "drf": Drf,
+}

@@ -203,7 +203,9 @@ def test_tables_are_those_of_the_summary(run: Run, shown: dict[tuple[str, str], 
         for state, value in (
             ("idle_queue", row["idle_queue_gpu_hours"]),
             ("idle_no_queue", row["idle_no_queue_gpu_hours"]),
-            ("stalled", row["allocated_gpu_hours"] - row["productive_gpu_hours"]),
+            ("stalled", row["allocated_gpu_hours"] - row["productive_gpu_hours"] - row["lost_gpu_hours"]),
+            ("lost", row["lost_gpu_hours"]),
+            ("down", row["down_gpu_hours"]),
             ("productive", row["productive_gpu_hours"]),
         )
         if value  # a state that did not occur has no series

@@ -35,6 +35,23 @@ def scan_best(free: list[int], size: int, gpus: int) -> Pieces | None:
     return sorted([(n, size) for n in full] + ([(min(other)[1], rest)] if rest else []))
 
 
+def scan_worst(free: list[int], size: int, gpus: int) -> Pieces | None:
+    whole, rest = divmod(gpus, size) if gpus > size else (0, gpus)
+    full = [n for n, left in enumerate(free) if left == size][:whole]
+    other = [(-left, n) for n, left in enumerate(free) if left >= rest and n not in full]
+    if len(full) < whole or (rest and not other):
+        return None
+    return sorted([(n, size) for n in full] + ([(min(other)[1], rest)] if rest else []))
+
+
+def scan_spread(free: list[int], size: int, gpus: int) -> Pieces | None:
+    if sum(free) < gpus:
+        return None
+    rounds = sorted((turn, -left, n) for n, left in enumerate(free) for turn in range(left))
+    taken = [n for _, _, n in rounds[:gpus]]
+    return [(n, taken.count(n)) for n in sorted(set(taken))]
+
+
 def scan_consolidate(free: list[int], size: int, gpus: int) -> Pieces | None:
     if sum(free) < gpus:
         return None
@@ -65,6 +82,8 @@ def scan_pool(free: list[int], size: int, gpus: int) -> Pieces | None:
 SCANS: dict[str, Callable[[list[int], int, int], Pieces | None]] = {
     "first_fit": scan_first,
     "best_fit": scan_best,
+    "worst_fit": scan_worst,
+    "spread": scan_spread,
     "consolidate": scan_consolidate,
     "pool": scan_pool,
 }

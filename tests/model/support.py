@@ -35,6 +35,11 @@ class Job:
     gpu_model: str | None = None
     min_memory_gb: float | None = None
     gpu_share: float = 1.0
+    priority: int | None = None
+    estimate_s: float | None = None
+    checkpoint_s: float | None = None
+    cpu_milli: int | None = None
+    memory_mib: int | None = None
 
 
 def trace(jobs: Sequence[Job]) -> Trace:
@@ -130,6 +135,7 @@ def simulate(
     queue: str = "fifo",
     placement: str = "best_fit",
     prefer: str = "fastest",
+    scheduler: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> History:
     """Replay *traces* (of one workload, or by name) on *cohorts* through the public door and read the run.
@@ -137,9 +143,9 @@ def simulate(
     By default: one node of eight A100, durations measured on an A100, until the last job has ended.
     """
     named = traces if isinstance(traces, Mapping) else {"w": traces}
-    scheduler = {"queue": queue, "placement": placement, "prefer": prefer}
+    rules = {"queue": queue, "placement": placement, "prefer": prefer, **(scheduler or {})}
     words = text(
-        cohorts or [cohort()], workloads or [workload(n) for n in named], scheduler=scheduler, **more
+        cohorts or [cohort()], workloads or [workload(n) for n in named], scheduler=rules, **more
     )
     given = {name: jobs if isinstance(jobs, Trace) else trace(jobs) for name, jobs in named.items()}
     with tempfile.TemporaryDirectory() as folder:

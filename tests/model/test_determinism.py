@@ -114,7 +114,7 @@ def of(run: History, name: str) -> pl.DataFrame:
     return jobs.select("job_id", "submit_s", "gpus", "reference_duration_s", "tenant", "user", "warm")
 
 
-MANY = [Job(60.0 * n, 1.0) for n in range(400)]
+MANY = [Job(60.0 * n, 1.0, user=f"u{n}") for n in range(400)]  # whoever is alone is a batch of one
 
 
 def drawn(seed: int, **more: Any) -> History:

@@ -43,7 +43,16 @@ def pieces(where: Where | None, gpus: int) -> Pieces | None:
         ("first_fit", [3, 3], 3, [(0, 3)]),
         ("best_fit", [3, 3], 3, [(0, 3)]),
         ("pool", [0, 3, 4], 3, [(1, 3)]),
+        ("worst_fit", [1, 3, 4, 4], 2, [(2, 2)]),
+        ("worst_fit", [1, 3, 2, 3], 2, [(1, 2)]),
+        # one GPU from each of the emptiest nodes; then again from those that have more
+        ("spread", [1, 3, 4, 4], 1, [(2, 1)]),
+        ("spread", [1, 3, 4, 4], 3, [(1, 1), (2, 1), (3, 1)]),
+        ("spread", [1, 3, 4, 3], 6, [(0, 1), (1, 2), (2, 2), (3, 1)]),  # 2 1 3 0, then 2 1
+        ("spread", [0, 4, 0, 0], 3, [(1, 3)]),
+        ("spread", [2, 0, 2], 5, None),
         # room enough, but on no one node
+        ("worst_fit", [2, 0, 2], 3, None),
         ("first_fit", [2, 0, 2], 3, None),
         ("best_fit", [2, 0, 2], 3, None),
         ("consolidate", [2, 0, 2], 3, [(0, 2), (2, 1)]),
@@ -65,6 +74,9 @@ def pieces(where: Where | None, gpus: int) -> Pieces | None:
         ("best_fit", [4, 4, 2], 6, [(0, 4), (2, 2)]),
         ("first_fit", [1, 4, 4], 6, [(1, 4), (2, 2)]),
         ("best_fit", [1, 4, 4], 6, [(1, 4), (2, 2)]),
+        ("worst_fit", [4, 4, 2], 6, [(0, 4), (1, 2)]),
+        ("worst_fit", [3, 4, 2], 6, [(0, 2), (1, 4)]),
+        ("worst_fit", [1, 4, 1], 6, None),
         ("first_fit", [1, 4, 1], 6, None),
         ("best_fit", [1, 4, 1], 6, None),
         ("consolidate", [1, 4, 1], 6, [(0, 1), (1, 4), (2, 1)]),
@@ -123,10 +135,11 @@ def test_a_gang_of_ten_on_three_nodes_of_four(placement: str, where: Pieces, sta
 
 
 def test_every_placement_is_compared() -> None:
-    assert set(SCANS) == set(PLACEMENTS)
+    """Two with scans that know more than free GPUs: see ``test_topology`` and ``test_clustering``."""
+    assert {*SCANS, "topology", "by_size"} == set(PLACEMENTS)
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("placement", SCANS)
 @settings(deadline=None, max_examples=200)
 @given(free=st.lists(st.sampled_from([0, 1, 2, 3, 4, 4]), min_size=1, max_size=8), gpus=st.integers(1, 16))
 def test_any_state_of_a_pool_against_a_scan(placement: str, free: list[int], gpus: int) -> None:
@@ -134,18 +147,23 @@ def test_any_state_of_a_pool_against_a_scan(placement: str, free: list[int], gpu
     assert pieces(PLACEMENTS[placement](pool_of(free, 4), gpus), gpus) == SCANS[placement](free, 4, gpus)
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("placement", SCANS)
 @settings(deadline=None)
 @given(data=st.data())
 def test_buckets_choose_what_a_scan_of_all_nodes_would(placement: str, data: st.DataObject) -> None:
-    """Over a random history of gangs placed, given back, and nodes delivered in between."""
+    """Over a random history of gangs placed, given back, and nodes delivered, closed and opened in between.
+
+    A closed node is to every placement as if it had nothing free.
+    """
     size = data.draw(st.sampled_from([1, 2, 4, 4, 8]), "size")
     most = data.draw(st.integers(1, 8), "nodes")
     pool = Pool("test", size, [0] * most)
     free: list[int] = []  # of the nodes delivered
+    closed: set[int] = set()
     held: list[Pieces] = []
-    steps = st.tuples(st.sampled_from("dgggpppp"), st.sampled_from([1, 2, 3, 4, 5, 6, 8, 11, 16, 20]))
-    for kind, gpus in data.draw(st.lists(steps, min_size=10, max_size=60), "deliver, give back or place"):
+    steps = st.tuples(st.sampled_from("dgggppppco"), st.sampled_from([1, 2, 3, 4, 5, 6, 8, 11, 16, 20]))
+    history = st.lists(steps, min_size=10, max_size=60)
+    for kind, gpus in data.draw(history, "deliver, give back, place, close or open"):
         if (kind == "d" or len(free) < most - 1) and len(free) < most:
             pool.add(len(free))
             free.append(size)
@@ -153,16 +171,24 @@ def test_buckets_choose_what_a_scan_of_all_nodes_would(placement: str, data: st.
             for node, count in held.pop(gpus % len(held)):
                 pool.give(node, count)
                 free[node] += count
+        elif kind == "c" and free and gpus % len(free) not in closed:
+            pool.close(gpus % len(free))
+            closed.add(gpus % len(free))
+        elif kind == "o" and closed:
+            pool.open(min(closed))
+            closed.remove(min(closed))
         else:
-            expected = SCANS[placement](free, size, gpus)
+            offered = [0 if node in closed else left for node, left in enumerate(free)]
+            expected = SCANS[placement](offered, size, gpus)
             assert pieces(PLACEMENTS[placement](pool, gpus), gpus) == expected
             for node, count in expected or ():
                 pool.take(node, count)
                 free[node] -= count
             held += [expected] if expected else []
-        assert pool.idle == sum(free)
-        assert pool.idle_nodes == sum(left == size for left in free)
-        assert pool.free[: len(free)] == free
+        opened = [left for node, left in enumerate(free) if node not in closed]
+        assert pool.idle == sum(opened)
+        assert pool.idle_nodes == sum(left == size for left in opened)
+        assert [pool.free[node] for node in range(len(free)) if node not in closed] == opened
 
 
 @given(free=st.lists(st.integers(0, 4), min_size=1, max_size=6), gpus=st.integers(1, 24))

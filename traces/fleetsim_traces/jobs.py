@@ -11,7 +11,7 @@ from pathlib import Path
 from fleetsim_traces.parquet import open_file, read_table
 from fleetsim_traces.rows import BadRows, Draft, finish
 from fleetsim_traces.stored import origin, require_table
-from fleetsim_traces.table import COLUMNS, VERSION, VERSION_KEY, Trace, schema
+from fleetsim_traces.table import BY_NAME, LATER, VERSION, VERSION_KEY, Trace, schema
 
 
 def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
@@ -24,15 +24,16 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
 
     with open_file(path) as file:
         found, target = file.schema_arrow, schema()
-        require_table(path, found, target, VERSION_KEY, VERSION, "job table")
-        cells = pl.DataFrame(pl.from_arrow(read_table(path, file, target.names)))
+        require_table(path, found, target, VERSION_KEY, VERSION, "job table", LATER)
+        names = [name for name in target.names if name in found.names]
+        cells = pl.DataFrame(pl.from_arrow(read_table(path, file, names)))
     first = origin(found.metadata)
     draft = Draft(
         path=path,
         format=first.format or "jobs",
         frame=cells.select(
             pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("line"),
-            *(pl.col(c.name).cast(pl.Float64 if c.numeric else pl.String) for c in COLUMNS),
+            *(pl.col(name).cast(pl.Float64 if BY_NAME[name].numeric else pl.String) for name in names),
         ),
         epoch=first.epoch,
         notes=first.notes,

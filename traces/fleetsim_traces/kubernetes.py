@@ -7,12 +7,13 @@ finished ones. *Citation, licence, row counts.* Those of the cluster's owner.
 ``gpu.intel.com/i915`` and ``xe``, and MIG profiles (``nvidia.com/mig-1g.5gb``: share and memory of the
 profile); init containers count where they ask for more than the others together. The namespace is the tenant,
 ``nodeSelector`` ``nvidia.com/gpu.product`` the model, ``activeDeadlineSeconds`` the estimate,
-``spec.priority`` the priority. Submission is ``creationTimestamp``, start the earliest container's (else
+``spec.priority`` the priority. CPU and memory are the containers' requests, else their limits, init containers
+as above. Submission is ``creationTimestamp``, start the earliest container's (else
 ``startTime``), the end the latest container's.
 
 *Gangs.* Pods of one group become one job: the group of volcano, kueue, coscheduling, JobSet, the Kubeflow
 training operator, Ray or LeaderWorkerSet by their labels, else the owner, unless that keeps a service running
-(ReplicaSet, StatefulSet, DaemonSet) or is a node. Its GPUs are the most that ran at one time, so that pods
+(ReplicaSet, StatefulSet, DaemonSet) or is a node. Its GPUs, CPU and memory are the most that ran at one time, so that pods
 which replace failed ones, or follow one another, count once; it runs from the first start to the last end.
 
 *Known defects.* A pod without an end is taken to run until the latest time in the list: a lower bound, and
@@ -23,6 +24,7 @@ the list does not tell the part. The number of a pod in the list stands for the 
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,12 +52,17 @@ GROUPS = (
 SERVICES = ("ReplicaSet", "ReplicationController", "StatefulSet", "DaemonSet", "Node")
 PRODUCT = "nvidia.com/gpu.product"
 STATUS = {"Succeeded": "completed", "Failed": "failed", "Running": "running", "Pending": "pending"}
+_SUFFIXES = {"": 1.0, "m": 1e-3, "k": 1e3, "K": 1e3}
+_SUFFIXES |= {letter: 1000.0**power for power, letter in enumerate("MGTPE", 2)}
+_SUFFIXES |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", 1)}
 _TEXTS = (
     "created",
     "began",
     "ended",
     "gpus",
     "kind",
+    "cpu",
+    "memory",
     "group",
     "name",
     "tenant",
@@ -66,8 +73,8 @@ _TEXTS = (
 )
 
 
-def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
-    """Read the pod list at *path*; raises TraceError for what cannot be used."""
+def read(path: Path, *, cpu_jobs: bool = False, bad_rows: BadRows = "refuse") -> Trace:
+    """Read the pod list at *path*, with *cpu_jobs* pods without GPUs too; raises TraceError."""
     import polars as pl
 
     data = load_json(path)
@@ -89,6 +96,7 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
     last_s = pods.select(pl.max_horizontal("created_s", "began_s", "ended_s").max()).item()
     pods = pods.with_columns(
         number(pl.col("gpus")).alias("count"),
+        pl.col("cpu", "memory").cast(pl.Float64),
         (pl.col("phase") == "Running").fill_null(False).alias("open"),
     ).with_columns(pl.coalesce("ended_s", pl.when("open").then(pl.lit(last_s))).alias("ended_s"))
     never = pl.col("start_s").is_null() & pl.col("began:raw").is_null()
@@ -98,7 +106,7 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
         path=path,
         format="kubernetes",
         frame=_gangs(pods),
-        skips=[no_gpu(), Check(NEVER_STARTED, "line", never)],
+        skips=[no_gpu(cpu_jobs), Check(NEVER_STARTED, "line", never)],
         checks=[
             Check("creationTimestamp is not a timestamp", "created:raw", pl.col("submit_s").is_null()),
             Check("a start is not a timestamp", "began:raw", pl.col("start_s").is_null()),
@@ -131,6 +139,7 @@ def _pod(item: object) -> tuple[str | None, ...]:
         max(ends, default=None) if phase in ("Succeeded", "Failed") else None,
         gpus,
         kind,
+        *(str(_host(spec, name)) for name in ("cpu", "memory")),
         f"{namespace}/{group}" if group else None,
         f"{namespace}/{name}" if name else None,
         namespace,
@@ -166,6 +175,29 @@ def _demand(spec: dict[str, Any]) -> tuple[str | None, str]:
     return best[1], str(best[0])
 
 
+def _host(spec: dict[str, Any], resource: str) -> float:
+    """How much of ``cpu`` or ``memory`` a pod asks for: cores, or bytes; 0 where it does not say."""
+    total = top = 0.0
+    for containers in ("containers", "initContainers"):
+        for container in list_at(spec, containers):
+            asks = {
+                **dict_at(container, "resources", "limits"),
+                **dict_at(container, "resources", "requests"),
+            }
+            amount = _quantity(str(asks.get(resource, 0)))
+            if containers == "containers" or text_at(container, "restartPolicy") == "Always":
+                total += amount
+            else:
+                top = max(top, amount)
+    return max(total, top)
+
+
+def _quantity(text: str) -> float:
+    """A quantity as ``500m``, ``1.5``, ``16Gi`` or ``2e9``; 0 for anything else."""
+    found = re.fullmatch(r"(\d+\.?\d*(?:[eE]\d{1,2})?)(m|k|[KMGTPE]i?)?", text)
+    return float(found[1]) * _SUFFIXES[found[2] or ""] if found else 0.0
+
+
 def _group(meta: dict[str, Any]) -> str | None:
     """The gang of a pod, or None where it is alone."""
     for key in GROUPS:
@@ -187,19 +219,22 @@ def _gangs(pods: Any) -> Any:
         pl.coalesce("group", "name", pl.format("pod-{}", "line")).alias("job_id"),
         pl.col("kind").fill_null(""),
     )
-    ran = pods.filter(
-        pl.col("began_s").is_not_null() & pl.col("ended_s").is_not_null() & (pl.col("count") > 0)
-    )
+    ran = pods.filter(pl.col("began_s").is_not_null() & pl.col("ended_s").is_not_null())
+    asked = pl.col("count", "cpu", "memory")
     steps = pl.concat(
         [
-            ran.select("job_id", pl.col("ended_s").alias("at"), (-pl.col("count")).alias("change")),
-            ran.select("job_id", pl.col("began_s").alias("at"), pl.col("count").alias("change")),
+            ran.select("job_id", pl.col("ended_s").alias("at"), -asked, begins=pl.lit(False)),
+            ran.select("job_id", pl.col("began_s").alias("at"), asked, begins=pl.lit(True)),
         ]
-    ).sort("job_id", "at", "change")  # at equal times ends go first
+    ).sort("job_id", "at", "begins")  # at equal times ends go first
     peak = (
-        steps.with_columns(pl.col("change").cum_sum().over("job_id").alias("level"))
+        steps.with_columns(asked.fill_null(0).cum_sum().over("job_id"))
         .group_by("job_id")
-        .agg(pl.col("level").max().alias("peak"))
+        .agg(
+            pl.col("count").max().alias("peak"),
+            (pl.col("cpu").max() * 1000).round().alias("cpu_milli"),
+            (pl.col("memory").max() / 2**20).ceil().alias("memory_mib"),
+        )
     )
     big = pl.col("count") == pl.col("count").max()
     jobs = pods.group_by("job_id", maintain_order=True).agg(

@@ -43,6 +43,8 @@ UNITS: Mapping[str, Mapping[str, Fraction]] = {
         "GiB": Fraction(2**30, 10**9),
         "MiB": Fraction(2**20, 10**9),
     },
+    "cpu_milli": {"core": Fraction(1000), "milli": Fraction(1)},
+    "memory_mib": {"GiB": Fraction(1024), "MiB": Fraction(1)},
 }
 OPTIONS = ("separator", "epoch")
 _KEYS = ("column", "value", "unit", "format", "zone", "map")

@@ -9,8 +9,8 @@ lists, ``default`` with 8,152 pods; node lists go to :func:`fleetsim_traces.node
 
 *What is taken.* ``gpu_milli`` is the share of each GPU (1000 the whole), ``gpu_spec`` the models asked for,
 sorted and joined by ``|`` where there are several, empty for any. ``priority`` is the QoS: 2 for LS
-(latency-sensitive) and Guaranteed, 1 for Burstable, 0 for BE. Pods without GPUs and Pending pods, which never
-ran, are left out and counted.
+(latency-sensitive) and Guaranteed, 1 for Burstable, 0 for BE. Pending pods, which never ran, and pods without
+GPUs are left out and counted; with *cpu_jobs* the latter are jobs too, of 0 GPUs.
 
 *Known defects.* No date: times count from the start of the trace. Pods deleted at the last instant
 (12,902,960 s in most lists) were still alive, so their run time is a lower bound; their number is noted.
@@ -33,8 +33,8 @@ QOS = {"LS": 2.0, "Guaranteed": 2.0, "Burstable": 1.0, "BE": 0.0}
 PHASES = {"Running": "running", "Succeeded": "completed", "Failed": "failed", "Pending": "pending"}
 
 
-def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
-    """Read the pod list at *path*; raises TraceError for what cannot be used."""
+def read(path: Path, *, cpu_jobs: bool = False, bad_rows: BadRows = "refuse") -> Trace:
+    """Read the pod list at *path*, with *cpu_jobs* pods without GPUs too; raises TraceError."""
     import polars as pl
 
     table = load(path, HEADER, TIMES)
@@ -42,7 +42,7 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
     frame = table.rows.frame.select(
         "line",
         pl.col("name").alias("job_id"),
-        *numbers(gpus="num_gpu", gpu_share="gpu_milli"),
+        *numbers(gpus="num_gpu", gpu_share="gpu_milli", cpu_milli="cpu_milli", memory_mib="memory_mib"),
         pl.col("gpu_spec").str.split("|").list.unique().list.sort().list.join("|").alias("gpu_model"),
         pl.col("qos").replace_strict(QOS, default=None, return_dtype=pl.Float64).alias("priority"),
         pl.col("pod_phase").replace_strict(PHASES, default=None, return_dtype=pl.String).alias("status"),
@@ -51,8 +51,10 @@ def read(path: Path, *, bad_rows: BadRows = "refuse") -> Trace:
             if timed
             else [pl.lit(0.0).alias("submit_s"), pl.lit(0.0).alias("duration_s")]
         ),
-    ).with_columns(pl.col("gpu_share") / 1000)
-    checks, skips, notes = [], [no_gpu()], []
+    ).with_columns(
+        pl.when(pl.col("gpus") == 0).then(1.0).otherwise(pl.col("gpu_share") / 1000).alias("gpu_share")
+    )
+    checks, skips, notes = [], [no_gpu(cpu_jobs)], []
     if timed:
         frame = frame.with_columns((pl.col("end_s") - pl.col("start_s")).alias("duration_s"))
         skips.append(Check(f"{NEVER_STARTED} (Pending)", "line", pl.col("status") == "pending"))

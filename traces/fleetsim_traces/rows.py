@@ -52,11 +52,14 @@ def numbers(**columns: str) -> list[pl.Expr]:
     ]
 
 
-def no_gpu() -> Check:
-    """Skips rows of 0 GPUs."""
+def no_gpu(cpu_jobs: bool = False) -> Check:
+    """Skips rows of 0 GPUs; with *cpu_jobs* only those that ask for no CPU either."""
     import polars as pl
 
-    return Check(NO_GPU, "gpus", pl.col("gpus") == 0)
+    nothing = pl.col("gpus") == 0
+    return Check(
+        NO_GPU, "gpus", nothing & ~(pl.col("cpu_milli") > 0).fill_null(False) if cpu_jobs else nothing
+    )
 
 
 @dataclass
@@ -117,6 +120,9 @@ def finish(draft: Draft, bad_rows: BadRows) -> Trace:
         "Keep one row for each job.",
     )
     order = Check("start_s is before submit_s", "start_s", pl.col("start_s") < pl.col("submit_s"))
+    has_cpu = pl.col("cpu_milli") > 0 if "cpu_milli" in draft.frame.columns else pl.lit(False)
+    shown = "gpus:raw" if "gpus:raw" in draft.frame.columns else "gpus"
+    nothing = Check("gpus is below 1", shown, (pl.col("gpus") == 0) & ~has_cpu.fill_null(False))
     known = Check(
         "workload_class is unknown",
         "workload_class",
@@ -124,7 +130,7 @@ def finish(draft: Draft, bad_rows: BadRows) -> Trace:
         f"Use {', '.join(WORKLOAD_CLASSES)}.",
     )
     present = draft.frame.columns
-    extra = [known] * ("workload_class" in present) + [order] * ("start_s" in present)
+    extra = [nothing] + [known] * ("workload_class" in present) + [order] * ("start_s" in present)
     found = sift(draft, bad_rows, COLUMNS, extra, unique if "job_id" in present else None, "jobs")
     frame, epoch, notes = found.frame, draft.epoch, [*draft.notes, *found.notes]
     if draft.rebase:

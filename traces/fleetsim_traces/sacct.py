@@ -11,7 +11,8 @@ steps, which are left out. *Citation, licence.* Those of the site's owner. Row c
 
 *What is taken.* GPUs are ``gres/gpu`` of ``AllocTRES``, else of ``ReqTRES``: the count without a type, else
 the sum over types (``gres/gpu:a100=8``). The type in ``ReqTRES`` is ``gpu_model``; a MIG profile in it
-(``a100_1g.5gb``) gives the share and the memory. The run time is ``ElapsedRaw``, else ``Elapsed``, else
+(``a100_1g.5gb``) gives the share and the memory. CPU and host memory are ``cpu`` and ``mem`` of the same
+lists; with *cpu_jobs* jobs of 0 GPUs are taken too. The run time is ``ElapsedRaw``, else ``Elapsed``, else
 ``End - Start``; the account is the tenant; ``Timelimit`` the estimate.
 
 *Times* are local to the machine that ran ``sacct`` and carry no offset: say its zone with *zone* (UTC unless
@@ -60,11 +61,15 @@ OPTIONAL = (
 _TRES = "Add AllocTRES (and ReqTRES) to sacct --format."
 _AGAIN = ("REQUEUED", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL")  # after these a job may run again
 _WAITING = ("PENDING", "REQUEUE_HOLD", "CONFIGURING", "SPECIAL_EXIT")
+_MIB = {"K": 1 / 1024, "": 1.0, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
 _SPAN = r"^(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)(?:\.\d+)?$"  # [DD-[HH:]]MM:SS
 
 
-def read(path: Path, *, zone: str = "UTC", bad_rows: BadRows = "refuse") -> Trace:
-    """Read the accounting rows at *path*, times without an offset in *zone*; raises TraceError."""
+def read(path: Path, *, zone: str = "UTC", cpu_jobs: bool = False, bad_rows: BadRows = "refuse") -> Trace:
+    """Read the accounting rows at *path*, times without an offset in *zone*; raises TraceError.
+
+    With *cpu_jobs* jobs without GPUs are read too.
+    """
     import polars as pl
 
     if not is_zone(zone):
@@ -78,6 +83,7 @@ def read(path: Path, *, zone: str = "UTC", bad_rows: BadRows = "refuse") -> Trac
     allocated = [_counted(cells[name]) for name in ("AllocTRES", "AllocGRES") if name in present]
     requested = [_counted(cells[name]) for name in ("ReqTRES", "ReqGRES") if name in present]
     kinds = [kind for _, kind in requested]
+    hosts = [_host(cells[name]) for name in ("AllocTRES", "ReqTRES") if name in present]
     counts = {"allocated": [n for n, _ in allocated], "requested": [n for n, _ in requested]}
     elapsed_s = _first_of(cells, ("ElapsedRaw", 1), "Elapsed")
     if elapsed_s.null_count():
@@ -94,6 +100,8 @@ def read(path: Path, *, zone: str = "UTC", bad_rows: BadRows = "refuse") -> Trac
         _first_of(cells, ("TimelimitRaw", 60), "Timelimit").alias("estimate_s"),
         *(pl.max_horizontal(*found, pl.lit(0.0)).alias(name) for name, found in counts.items()),
         pl.coalesce(*kinds, pl.lit(None, pl.String)).alias("kind"),
+        pl.coalesce(*(cpu for cpu, _ in hosts), pl.lit(None, pl.Float64)).alias("cpu_milli"),
+        pl.coalesce(*(memory for _, memory in hosts), pl.lit(None, pl.Float64)).alias("memory_mib"),
         pl.col("Account").replace("", "default").alias("tenant"),
         pl.col("User").alias("user"),
         number(pl.col("Priority")).alias("priority"),
@@ -118,7 +126,7 @@ def read(path: Path, *, zone: str = "UTC", bad_rows: BadRows = "refuse") -> Trac
     skips = [
         Check("an earlier run of a requeued job, counted in the last", "line", pl.col("again")),
         Check(NEVER_STARTED, "line", never),
-        no_gpu(),
+        no_gpu(cpu_jobs),
     ]
     running = frame.filter((pl.col("state") == "RUNNING") & (pl.col("gpus") > 0)).height
     notes = [
@@ -182,6 +190,19 @@ def _counted(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
     kind = cell.str.extract(r"(?:^|,)(?:gres/)?gpu:([^=,:(]*[^=,:(0-9][^=,:(]*)[=:]")
     counts, kinds = by_value(cells, count, kind)
     return counts, kinds
+
+
+def _host(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Thousandths of a core and MiB (rounded up) in TRES lists; a memory without a unit is in MiB."""
+    import polars as pl
+
+    cell = pl.col(cells.name)
+    cpu = cell.str.extract(r"(?:^|,)cpu=(\d+)(?:,|$)").cast(pl.Float64) * 1000
+    memory = cell.str.extract_groups(r"(?:^|,)mem=([\d.]+)([KMGTP]?)(?:,|$)").struct
+    amount = memory.field("1").cast(pl.Float64, strict=False)
+    unit = memory.field("2").replace_strict(_MIB, default=None, return_dtype=pl.Float64)
+    cpus, memories = by_value(cells, cpu, (amount * unit).ceil())
+    return cpus, memories
 
 
 def _first_of(cells: pl.DataFrame, raw: tuple[str, int], span: str) -> pl.Series:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,9 +32,18 @@ def write(table: pa.Table, facts: Mapping[str, Any], path: str | Path) -> Path:
 
 
 def require_table(
-    path: Path, found: pa.Schema, target: pa.Schema, version_key: bytes, version: str, what: str
+    path: Path,
+    found: pa.Schema,
+    target: pa.Schema,
+    version_key: bytes,
+    version: str,
+    what: str,
+    optional: Collection[str] = (),
 ) -> None:
-    """Raise TraceError unless *found* is the schema *target* of *what* (a job or a request table)."""
+    """Raise TraceError unless *found* is the schema *target* of *what* (a job or a request table).
+
+    Columns that are *optional* may be absent.
+    """
     there = (found.metadata or {}).get(version_key)
     if there is None:
         raise fail(path, f"Parquet, but not a {what}", "Read it with format generic and a column mapping.")
@@ -46,7 +55,8 @@ def require_table(
         if field.name in found.names
         else Problem(str(path), f"no column {field.name}")
         for field in target
-        if found.names.count(field.name) != 1 or not _is_same(found.field(field.name).type, field.type)
+        if (field.name not in optional or field.name in found.names)
+        and (found.names.count(field.name) != 1 or not _is_same(found.field(field.name).type, field.type))
     ]
     problems += [
         Problem(str(path), f"column {shorten(name)} is not of the {what}")

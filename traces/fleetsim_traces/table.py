@@ -67,7 +67,10 @@ COLUMNS = (
         "estimate_s", "float64", "s", "Run time the user asked for.",
         nullable=True, minimum=0, maximum=MAX_TIME_S,
     ),
-    Column("gpus", "int32", "GPU", "GPUs of the gang.", minimum=1, maximum=MAX_GPUS),
+    Column(
+        "gpus", "int32", "GPU", "GPUs of the gang; 0 only where cpu_milli is above 0.",
+        minimum=0, maximum=MAX_GPUS,
+    ),
     Column(
         "gpu_share", "float32", "ratio", "Part of each GPU the job needs; 1 is the whole GPU.",
         minimum=0, maximum=1, open_minimum=True,
@@ -95,8 +98,17 @@ COLUMNS = (
         "checkpoint_s", "float32", "s", "Productive time between checkpoints.",
         nullable=True, minimum=0, maximum=MAX_TIME_S, open_minimum=True,
     ),
+    Column(
+        "cpu_milli", "int32", "core / 1000", "CPU of the whole job.",
+        nullable=True, minimum=0, maximum=2**31 - 1,
+    ),
+    Column(
+        "memory_mib", "int32", "MiB", "Host memory of the whole job, 2^20 bytes.",
+        nullable=True, minimum=0, maximum=2**31 - 1,
+    ),
 )  # fmt: skip
 BY_NAME: Mapping[str, Column] = {column.name: column for column in COLUMNS}
+LATER = ("cpu_milli", "memory_mib")  # columns that stored tables of this version may be without
 
 
 def schema() -> pa.Schema:
