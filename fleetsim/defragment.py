@@ -26,6 +26,7 @@ class Defragment:
 
     def __init__(self, desk: Desk, inner: Queue, place: Placement, every_s: float, moves: int) -> None:
         self.lone = inner.lone
+        self.began = inner.began
         self.ended = inner.ended
         self._desk = desk
         self._inner = inner

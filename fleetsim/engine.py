@@ -94,8 +94,8 @@ class Replay:
     """Runs jobs through pools: the driver of one simulated history.
 
     To its queue it is the desk (:class:`fleetsim.policies.desk.Desk`). Without *restart* no job can be
-    stopped. With *interval_s* scheduling passes are held at its multiples only. *pace* is the
-    speed of a gang where it is, given that of its pool. With *slicing* jobs take turns on GPUs; then none can be stopped.
+    stopped. With *interval_s* scheduling passes are held at its multiples only. *pace* is the speed of a gang
+    where it is, given that of its pool. With *slicing* jobs take turns on GPUs, and none can be stopped.
     """
 
     def __init__(
@@ -329,7 +329,8 @@ class Replay:
         clock, queue, ends, place = self.clock, self.queue, self._ends, self._place
         submit_s, left_s, shape_of = self._submit_s, self._left_s, self.jobs.shape_of
         shapes, asks_of, pool_of = self.jobs.shapes, self._asks, self._pool_of
-        push, offer, ended, lone = queue.push, queue.offer, queue.ended, queue.lone and not self._interval_s
+        push, offer, began, ended = queue.push, queue.offer, queue.began, queue.ended
+        lone = queue.lone and not self._interval_s
         push_end, pop_end, interval_s = heappush, heappop, self._interval_s
         completed, attempts = self._observer.completed, self.attempts
         started_s, ended_s, node_of, gangs = attempts.start_s, attempts.end_s, attempts.node, attempts.gangs
@@ -389,6 +390,8 @@ class Replay:
                 if shape_of[job] < 0:
                     continue
                 if next_submit_s > now and lone and not waiting and not fresh and start(job):
+                    if began is not None:
+                        began(job)
                     break  # alone, and it fits: no policy would have it wait
                 push(job)
                 fresh = True

@@ -167,7 +167,8 @@ def _simulate(
     scheduler = scenario.spec.scheduler
     per_gpu = WHOLE if shared else 1
     gpus = sum(c.gpus for c in scenario.cohorts) * per_gpu
-    terms = Terms(scheduler, scenario.spec.tenants, jobs, gpus, per_gpu=per_gpu)
+    host = shared.host if shared else (0, 0)
+    terms = Terms(scheduler, scenario.spec.tenants, jobs, gpus, None, per_gpu, *host)
 
     def make_queue(desk: Desk) -> Queue:
         queue = build(desk, terms, parts(scenario.cohorts))

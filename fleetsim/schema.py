@@ -85,7 +85,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "allocations": (
         Column("job", "int64", "", "Row of the job in the jobs table."),
         Column("attempt", "int16", "", "1 for the first attempt."),
-        Column("node", "int32", "", "Node, numbered across the fleet in order of cohorts."),
+        Column("node", "int32", "", "Node, numbered in order of cohorts, or as in the list of nodes."),
         Column("gpus", "int32", "GPU", "GPUs held on this node."),
         Column("gpu_share", "float64", "ratio", "Part of each of these GPUs that is held, on average."),
         Column("start_s", "float64", "s", "Start."),

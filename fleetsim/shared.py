@@ -30,7 +30,8 @@ class SharedFleet:
     """What the engine and the queues need of a run whose GPUs are shared.
 
     A shape is a request and an activity of the jobs that make it: ``asks[job]`` is the number of both.
-    ``gpu_milli[job]`` is what it counts for in queues and limits. ``pace`` is the speed of a job where it is.
+    ``gpu_milli[job]`` is what it counts for in queues and limits. ``pace`` is the speed of a job where it is;
+    ``host`` the CPU (thousandths of a core) and memory (MiB) of all nodes, 0 where they limit nothing.
     """
 
     pool: SharedPool
@@ -41,6 +42,7 @@ class SharedFleet:
     place: Placement
     pace: Callable[[float, tuple[int, ...]], float]
     slicing: Slicing | None
+    host: tuple[int, int]
 
 
 def share_fleet(jobs: Jobs, cohorts: Sequence[Cohort], spec: ScenarioSpec) -> SharedFleet:
@@ -84,6 +86,10 @@ def share_fleet(jobs: Jobs, cohorts: Sequence[Cohort], spec: ScenarioSpec) -> Sh
         cast("Placement", place),
         _pace([jobs.activities[activity] for _, activity in shapes], cohorts, requests),
         Slicing(pool, sharing.interference, len(jobs)) if sharing.replicas else None,
+        (
+            sum(c.nodes * (c.cpu_milli or 0) for c in cohorts),
+            sum(c.nodes * (c.memory_mib or 0) for c in cohorts),
+        ),
     )
 
 
@@ -116,7 +122,8 @@ class _Asker:
     def __init__(self, jobs: Jobs, cohorts: Sequence[Cohort], spec: ScenarioSpec) -> None:
         self._jobs = jobs
         self._cohorts = cohorts
-        self._limits_cpu, self._limits_memory = limiting(cohorts)
+        self._limits_cpu = any(c.cpu_milli is not None for c in cohorts)
+        self._limits_memory = any(c.memory_mib is not None for c in cohorts)
         self._of_workload = {w.name: w for w in spec.workloads}
         self._of_tenant = {t.name: t.gpu_models for t in spec.tenants}
         self._most_gpus = limits(jobs.tenants, spec.tenants)
@@ -173,14 +180,6 @@ class _Asker:
             for profile in PROFILES.get(c.model.id, ())
             if profile.name == request.mig
         )
-
-
-def limiting(cohorts: Sequence[Cohort]) -> tuple[bool, bool]:
-    """Whether CPU and whether host memory limit what runs on the nodes of *cohorts*."""
-    return (
-        any(c.cpu_milli is not None for c in cohorts),
-        any(c.memory_mib is not None for c in cohorts),
-    )
 
 
 def _memory_gb(cohort: Cohort, mig: str | None) -> float | None:

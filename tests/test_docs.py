@@ -15,6 +15,9 @@ from click.testing import CliRunner
 
 from fleetsim import schema
 from fleetsim.cli import cli
+from fleetsim.policies.packing import PACKINGS
+from fleetsim.policies.placement import PLACEMENTS
+from fleetsim.policies.queue import QUEUES
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -108,7 +111,14 @@ def test_every_command_is_in_the_readme_and_its_help_has_an_example(name: str) -
 
 
 def test_links_of_the_documentation_lead_somewhere() -> None:
-    for page in [README, *ROOT.glob("*/README.md")]:
+    for page in [README, *ROOT.glob("*/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+
+
+def test_every_policy_is_described() -> None:
+    """Each name that a scenario can give is in the page on scheduling."""
+    page = (ROOT / "fleetsim" / "SCHEDULING.md").read_text("utf-8")
+    for name in (*QUEUES, *PLACEMENTS, *PACKINGS):
+        assert f"`{name}`" in page, name

@@ -106,6 +106,7 @@ class Plain:
     """A queue that sorts all that wait before every start. ``rank(job)``: the smaller, the sooner."""
 
     lone = False
+    began = None
 
     def __init__(self, desk: Desk, terms: Terms) -> None:
         self.desk, self.terms = desk, terms

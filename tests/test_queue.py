@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleetsim.policies.desk import Queue
-from fleetsim.policies.fifo import Fifo, FifoSkip
+from fleetsim.policies.fifo import Fifo
 from fleetsim.policies.ordered import OrderedSkip, OrderedStop
 
 WAITING = 50_000
@@ -20,12 +20,11 @@ def desk(shape_of: list[int]) -> Any:
     return SimpleNamespace(jobs=SimpleNamespace(shape_of=shape_of))
 
 
-#: Queues of which no job is ever stopped, by name; the ordered ones by number.
+#: Queues that never stop a job, all in order of arrival.
 QUEUES: dict[str, Callable[[list[int]], Queue]] = {
     "fifo": lambda shape_of: Fifo(),
-    "fifo_skip": lambda shape_of: FifoSkip(desk(shape_of)),
-    "ordered, stop": lambda shape_of: OrderedStop(desk(shape_of), float),
-    "ordered, skip": lambda shape_of: OrderedSkip(desk(shape_of), float),
+    "fifo_skip": lambda shape_of: OrderedSkip(desk(shape_of), float),
+    "ordered": lambda shape_of: OrderedStop(desk(shape_of), float),
 }
 
 

@@ -265,6 +265,7 @@ class Plain:
     """The rules of the queue, without reclaim, read off before every start from lists of jobs."""
 
     lone = False
+    began = None
 
     def __init__(self, desk: Desk, terms: Terms) -> None:
         self.desk, self.terms = desk, terms

@@ -100,8 +100,8 @@ FULL: dict[str, Any] = {
     "reservations": [
         {"cohort": "a", "tenant": "red", "nodes": 1, "at": "2026-03-01", "lasts": "2w"},
         {
-            "cohort": "a", "tenant": "red", "gpus": 5, "at": "1d", "lasts": "8h", "every": "1d", "drain": "1h",
-            "stop": True,
+            "cohort": "a", "tenant": "red", "gpus": 5, "at": "1d", "lasts": "8h", "every": "1d",
+            "drain": "1h", "stop": True,
         },
     ],
 }  # fmt: skip
@@ -145,7 +145,7 @@ SCHEDULERS: list[dict[str, Any]] = [
         "queue": "srtf", "admit": "afresh", "interval": "60s",
         "restart": {
             "setup": "1s", "checkpoint": "30min", "charge": "every_pass",
-            "costs": [{"up_to_gpus": 8, "users": ["u"], "workloads": ["own"], "cost": "7s"}, {"cost": "1min"}],
+            "costs": [{"up_to_gpus": 8, "users": ["u"], "workloads": ["own"], "cost": "7s"}, {"cost": 60}],
         },
     },
 ]  # fmt: skip

@@ -55,7 +55,8 @@ def headline(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(f"{plain(summary['name'])}, {span(summary)}", style="bold", soft_wrap=True)
     if summary["question"]:
         console.print(plain(summary["question"], 400), style="italic", soft_wrap=True)
-    policy = f"queue {scheduler['queue']}, placement {scheduler['placement']}, prefer {scheduler['prefer']}"
+    rule = "GPUs shared" if scheduler.get("sharing") is not None else f"prefer {scheduler['prefer']}"
+    policy = f"queue {scheduler['queue']}, placement {scheduler['placement']}, {rule}"
     console.print(f"{policy}, seed {summary['seed']}", style="dim")
     if summary["generated"]:
         console.print(

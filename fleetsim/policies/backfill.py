@@ -176,6 +176,7 @@ class Easy:
     """
 
     lone = False  # it must know what runs
+    began = None
 
     def __init__(self, desk: Desk, terms: Terms) -> None:
         assert terms.scheduler.estimate is not None  # checked when the scenario was read

@@ -60,6 +60,7 @@ class Clusters:
         self._waits = [False] * len(parts)
         self._fresh: set[int] = set()  # parts with new jobs
         self.lone = all(queue.lone for queue in self._queues)
+        self.began = None if all(queue.began is None for queue in self._queues) else self._began
         self.ended = None if all(queue.ended is None for queue in self._queues) else self._ended
 
     def __len__(self) -> int:
@@ -70,6 +71,11 @@ class Clusters:
         self._queues[part].push(job)
         self._waits[part] = True
         self._fresh.add(part)
+
+    def _began(self, job: int) -> None:
+        began = self._queues[self._part_of[job]].began
+        if began is not None:
+            began(job)
 
     def _ended(self, job: int) -> None:
         ended = self._queues[self._part_of[job]].ended

@@ -107,6 +107,7 @@ class Conservative:
     """
 
     lone = False  # it must know what runs
+    began = None
 
     def __init__(self, desk: Desk, terms: Terms) -> None:
         assert terms.scheduler.estimate is not None  # checked when the scenario was read

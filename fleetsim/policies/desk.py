@@ -59,6 +59,8 @@ class Terms:
     gpus: int  # installed in the end, in the unit of jobs.gpus
     here: frozenset[str] | None = None  # tenants whose jobs come to this queue; None: all
     per_gpu: int = 1  # the unit of jobs.gpus: 1000 where GPUs are shared, so that parts count exactly
+    cpu_milli: int = 0  # of all nodes, if it limits what runs on them
+    memory_mib: int = 0  # likewise
 
 
 class Queue(Protocol):
@@ -67,6 +69,10 @@ class Queue(Protocol):
     @property
     def lone(self) -> bool:
         """Whether a job that comes while none waits, and fits, may start without being pushed."""
+
+    @property
+    def began(self) -> Callable[[int], None] | None:
+        """If not None, told of every job that started without being pushed."""
 
     @property
     def ended(self) -> Callable[[int], None] | None:

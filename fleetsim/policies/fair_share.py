@@ -34,6 +34,7 @@ class FairShare:
     """
 
     lone = False
+    began = None
 
     def __init__(self, desk: Desk, terms: Terms) -> None:
         rules, jobs = terms.scheduler.fair_share, terms.jobs

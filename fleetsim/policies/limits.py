@@ -21,6 +21,7 @@ class Limited:
     """
 
     lone = False
+    began = None
 
     def __init__(self, desk: Desk, terms: Terms, make: Callable[[Desk, Terms], Queue]) -> None:
         tree = Tree.of(terms.tenants)

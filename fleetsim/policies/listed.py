@@ -17,6 +17,7 @@ class Afresh:
     """
 
     lone = False
+    began = None
 
     def __init__(self, desk: Desk, value: Callable[[int, bool, float], float]) -> None:
         self._desk = desk
@@ -78,6 +79,7 @@ class Admitted:
     """
 
     lone = False
+    began = None
 
     def __init__(self, desk: Desk, times_gpus: bool, interval_s: float) -> None:
         self._desk = desk

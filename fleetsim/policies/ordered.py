@@ -18,6 +18,7 @@ class OrderedStop:
     """The job with the smallest key blocks all others until it fits; ties by order of arrival."""
 
     lone = True
+    began = None
 
     def __init__(self, desk: Desk, key: Key, ended: Callable[[int], None] | None = None) -> None:
         self.ended = ended
@@ -47,11 +48,13 @@ class OrderedStop:
 class OrderedSkip:
     """Every waiting job that fits now starts, smallest key first; ties by order of arrival.
 
-    As in :class:`fleetsim.policies.fifo.FifoSkip` a pass costs O(shapes waiting + jobs started), with a
-    factor log(jobs waiting): jobs of one shape fit or fail together.
+    No reservation is made, so a large gang can wait for ever behind small jobs (by arrival: the ``fjf`` of
+    Tiresias, the FIFO of the Alibaba PAI simulator). Jobs of one shape fit or fail together, so a pass costs
+    O((shapes waiting + jobs started) x log(jobs waiting)).
     """
 
     lone = True
+    began = None
 
     def __init__(self, desk: Desk, key: Key, ended: Callable[[int], None] | None = None) -> None:
         self.ended = ended

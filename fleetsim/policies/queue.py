@@ -12,13 +12,14 @@ from fleetsim.policies.conservative import Conservative
 from fleetsim.policies.desk import Desk, Queue, Terms
 from fleetsim.policies.drf import Drf
 from fleetsim.policies.fair_share import FairShare
-from fleetsim.policies.fifo import Fifo, FifoSkip
+from fleetsim.policies.fifo import Fifo
 from fleetsim.policies.limits import Limited
 from fleetsim.policies.listed import Admitted, Afresh, remaining
 from fleetsim.policies.ordered import History, Key, OrderedSkip, OrderedStop, run_time, urgency
+from fleetsim.policies.orders import Fixed, LeastAttained, Levels, Order, Remaining, gittins
 from fleetsim.policies.placement import COUNTING
 from fleetsim.policies.quota import Quota
-from fleetsim.policies.ranked import Fixed, LeastAttained, Levels, Order, Ranked, Remaining, gittins
+from fleetsim.policies.ranked import Ranked
 from fleetsim.policies.spot import Spot
 from fleetsim.units import duration_s
 
@@ -96,7 +97,7 @@ def build(desk: Desk, terms: Terms, parts: Sequence[Part]) -> Queue:
 
 QUEUES: dict[str, Callable[[Desk, Terms], Queue]] = {
     "fifo": lambda desk, terms: Fifo(),
-    "fifo_skip": lambda desk, terms: FifoSkip(desk),
+    "fifo_skip": lambda desk, terms: OrderedSkip(desk, float),
     "smallest": _by(lambda desk, terms: desk.jobs.gpus.__getitem__),
     "sjf": _by(run_time),
     "priority": _by(urgency),

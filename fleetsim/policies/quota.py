@@ -38,6 +38,7 @@ class Quota:
     """
 
     lone = False
+    began = None
 
     def __init__(self, desk: Desk, terms: Terms) -> None:
         jobs = terms.jobs

@@ -26,6 +26,7 @@ class Spot:
     """
 
     lone = False
+    began = None
 
     def __init__(self, desk: Desk, terms: Terms, make: Callable[[Desk, Terms], Queue]) -> None:
         names = terms.jobs.tenants

@@ -31,7 +31,8 @@ import numpy as np
 from workload import as_trace, standard
 
 from fleetsim import experiment, scenario
-from fleetsim.policies.fifo import Fifo, FifoSkip
+from fleetsim.policies.fifo import Fifo
+from fleetsim.policies.ordered import OrderedSkip
 from fleetsim.runfolder import Run
 
 SCENARIO = """
@@ -169,7 +170,7 @@ def blocked_pass_ratio(queue: str) -> float:
     def spent(waiting: int) -> float:
         shape_of = [job % 7 for job in range(waiting + 100_000)]
         desk = SimpleNamespace(jobs=SimpleNamespace(shape_of=shape_of))
-        jobs = Fifo() if queue == "fifo" else FifoSkip(desk)
+        jobs = Fifo() if queue == "fifo" else OrderedSkip(desk, float)
         for job in range(waiting):
             jobs.push(job)
         jobs.offer(lambda _: False, freed=True, now=0.0)

@@ -144,9 +144,7 @@ def simulate(
     """
     named = traces if isinstance(traces, Mapping) else {"w": traces}
     rules = {"queue": queue, "placement": placement, "prefer": prefer, **(scheduler or {})}
-    words = text(
-        cohorts or [cohort()], workloads or [workload(n) for n in named], scheduler=rules, **more
-    )
+    words = text(cohorts or [cohort()], workloads or [workload(n) for n in named], scheduler=rules, **more)
     given = {name: jobs if isinstance(jobs, Trace) else trace(jobs) for name, jobs in named.items()}
     with tempfile.TemporaryDirectory() as folder:
         run = experiment.run(scenario.parse(words, "test"), Path(folder) / "run", traces=given)

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.packing_support import Book, Openb, arrivals, at, fill, read_openb, shares
 from model.support import A100, T4, V100, History, Job, cohort, read, simulate, trace, workload
 
 from fleetsim import experiment, scenario
+from fleetsim.cli import cli
 from fleetsim.policies.packing import PACKINGS
 from fleetsim.sharing import GPUS, NodeShape, Request, SharedPool
 
@@ -148,6 +150,19 @@ def test_jobs_of_cpu_alone() -> None:
     assert times(run) == [(0, 10), (10, pytest.approx(10 + 10 / 0.15))]
     assert run.jobs("allocated_gpu_s")[0] == 0
     assert run["allocations"].filter(job=0).select("gpus", "power_w").rows() == [(0, 0.0)]
+
+
+def test_dominant_resource_fairness_as_in_the_paper() -> None:
+    """Ghodsi et al., NSDI'11, figure 3: 9 CPUs and 18 GB; jobs of <1 CPU, 4 GB> and of <3 CPUs, 1 GB>.
+
+    Three of the first and two of the second run: 12/18 of the memory, and 6/9 of the CPU.
+    """
+    gib = 2**30 / 1e9
+    jobs = [Job(0, 10, gpus=0, cpu_milli=1000, memory_mib=4096, tenant="a") for _ in range(6)]
+    jobs += [Job(0, 10, gpus=0, cpu_milli=3000, memory_mib=1024, tenant="b") for _ in range(6)]
+    run = shared(jobs, cohort(cpus=9, memory_gb=18 * gib), queue="drf")
+    begun = run["jobs"].filter(pl.col("start_s") == 0)["tenant"].cast(pl.String).to_list()
+    assert (begun.count("a"), begun.count("b")) == (3, 2)
 
 
 # MIG
@@ -498,6 +513,18 @@ def test_the_papers_experiment_through_a_scenario(openb_folder: Path, tmp_path: 
     assert held / 6212 == pytest.approx(at(curve, 1.3), rel=1e-12)
     published = {"fgd": 95.39, "best_fit": 93.08}
     assert 100 * held / 6212 == pytest.approx(published[policy], abs=1.2)
+
+
+def test_what_would_be_rejected_is_told_before_the_run(openb_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "nodes.csv").symlink_to(openb_folder / "openb_node_list_gpu_node.csv")
+    pods = {"name": "w", "trace": "openb_pod_list_gpuspec33.csv", "reference_gpu": "t4"}
+    (tmp_path / "s.yaml").write_text(listed({}, workloads=[pods]), encoding="utf-8")
+    roots = ["--traces", str(openb_folder), "--json"]
+    for more in ([], ["--set", "workloads.w.cpu_jobs=true"]):
+        result = CliRunner().invoke(cli, ["scenario", "validate", str(tmp_path / "s.yaml"), *roots, *more])
+        facts = json.loads(result.output)
+        assert (facts["nodes"], facts["gpus"], facts["jobs"]) == (1213, 6212, 7255 if more else 6203)
+        assert facts["will_be_rejected"] == {"larger than any node": 1}
 
 
 def test_the_public_list_as_it_was(openb_folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from fleetsim_traces import Trace, TraceError, quality
@@ -145,6 +146,17 @@ def test_no_row_is_copied(source: Trace, fitted: Parameters) -> None:
     once = set(runs(triples(source)))
     again = [run in once for run in runs(triples(made))]
     assert np.mean(again) < 1e-3
+
+
+def test_jobs_of_cpu_alone_are_left_out() -> None:
+    """What is generated asks for GPUs."""
+    trace = generate_jobs("openb", jobs=200, seed=3)
+    rows = trace.jobs.to_pylist()
+    more = [{**row, "job_id": f"c{n}", "gpus": 0, "cpu_milli": 500} for n, row in enumerate(rows)]
+    both = sorted(rows + more, key=lambda row: float(row["submit_s"]))
+    mixed = dataclasses.replace(trace, jobs=pa.Table.from_pylist(both, schema=trace.jobs.schema))
+    assert mixed.jobs.num_rows == 400
+    assert fit(mixed, batch_gap_s=10.0) == fit(trace, batch_gap_s=10.0)
 
 
 def test_quantiles_rest_on_a_crowd() -> None:

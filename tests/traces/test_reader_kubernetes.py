@@ -88,6 +88,55 @@ def test_gpus_of_containers_and_init_containers(tmp_path: Path) -> None:
     assert rows(trace, "gpus") == [(3,), (4,), (2,)]
 
 
+@pytest.mark.parametrize(
+    ("cpu", "memory", "cpu_milli", "memory_mib"),
+    [
+        ("8", "64Gi", 8000, 65536),
+        ("500m", "512Mi", 500, 512),
+        (1.5, "1G", 1500, 954),  # 1e9 / 2**20 = 953.67, rounded up
+        ("2e1", 134217728, 20000, 128),
+        ("0.1k", "1Ti", 100000, 1048576),
+        ("many", "-1", 0, 0),
+    ],
+)
+def test_cpu_and_memory_of_a_pod(
+    tmp_path: Path, cpu: object, memory: object, cpu_milli: int, memory_mib: int
+) -> None:
+    trace = read(tmp_path / "k", pod("a", {GPU: "1", "cpu": cpu, "memory": memory}))
+    assert rows(trace, "cpu_milli", "memory_mib") == [(cpu_milli, memory_mib)]
+
+
+def test_cpu_of_containers_and_of_gangs(tmp_path: Path) -> None:
+    """Requests before limits, init containers where they ask for more; of a gang, what ran at one time."""
+
+    def ask(cpu: int, **more: Any) -> dict[str, Any]:
+        return {"resources": {"limits": {GPU: "1", "cpu": "99"}, "requests": {"cpu": cpu}}, **more}
+
+    gang = {"labels": {"training.kubeflow.org/job-name": "g"}}
+    trace = read(
+        tmp_path / "k",
+        pod("a", {}, spec={"containers": [ask(1), ask(2)], "initContainers": [ask(5), ask(4)]}),
+        pod("b", {}, spec={"containers": [ask(1)], "initContainers": [ask(3, restartPolicy="Always")]}),
+        pod("w0", {GPU: "1", "cpu": "2"}, (0, 10, 70), meta=gang),
+        pod("w1", {GPU: "1", "cpu": "2"}, (0, 10, 40), meta=gang),
+        pod("w2", {GPU: "1", "cpu": "3"}, (0, 40, 70), meta=gang),
+        pod("boss", {"cpu": "1"}, (0, 5, 90), meta=gang),
+        pod("z", {GPU: "1", "cpu": "7"}, (0, 10, 10)),
+    )
+    assert rows(trace, "job_id", "gpus", "cpu_milli") == [
+        ("ml/a", 2, 5000), ("ml/b", 2, 4000), ("ml/g", 2, 6000), ("ml/z", 1, 7000),
+    ]  # fmt: skip
+
+
+def test_pods_of_cpu_alone_are_taken_where_they_are_wanted(tmp_path: Path) -> None:
+    pods = pod("a", {GPU: "1"}), pod("b", {"cpu": "2"}), pod("c", {})
+    assert rows(read(tmp_path / "k", *pods), "job_id") == [("ml/a",)]
+    assert rows(read(tmp_path / "k", *pods, cpu_jobs=True), "job_id", "gpus", "cpu_milli") == [
+        ("ml/a", 1, 0),
+        ("ml/b", 0, 2000),
+    ]
+
+
 def test_parts_of_a_gpu(tmp_path: Path) -> None:
     trace = read(
         tmp_path / "k",

@@ -83,6 +83,35 @@ def test_the_type_asked_for_is_the_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tres", "cpu_milli", "memory_mib"),
+    [
+        ("billing=8,cpu=8,gres/gpu=2,mem=64G,node=1", 8000, 65536),
+        ("mem=500M,cpu=1,gres/gpu=2", 1000, 500),
+        ("gres/gpu=2,mem=1.5T", None, 1572864),
+        ("gres/gpu=2,mem=1025K", None, 2),  # rounded up
+        ("gres/gpu=2,mem=4000,gres/gpumem=80G", None, 4000),
+    ],
+)
+def test_cpu_and_memory_of_a_tres_list(
+    tmp_path: Path, tres: str, cpu_milli: int | None, memory_mib: int
+) -> None:
+    path = log(tmp_path / "s", {"AllocTRES": tres, "ReqTRES": ""})
+    assert (read(path, "cpu_milli"), read(path, "memory_mib")) == ([cpu_milli], [memory_mib])
+    path = log(tmp_path / "s", {"AllocTRES": "", "ReqTRES": tres})
+    assert (read(path, "cpu_milli"), read(path, "memory_mib")) == ([cpu_milli], [memory_mib])
+
+
+def test_jobs_of_cpu_alone_are_taken_where_they_are_wanted(tmp_path: Path) -> None:
+    none = {"JobID": "2", "AllocTRES": "cpu=4,mem=8G", "ReqTRES": "cpu=4,mem=8G"}
+    neither = {"JobID": "3", "AllocTRES": "node=1", "ReqTRES": "node=1"}
+    path = log(tmp_path / "s", {}, none, neither)
+    assert read(path, "job_id") == ["1"]
+    assert read(path, "gpus", cpu_jobs=True) == [2, 0]
+    assert read(path, "cpu_milli", cpu_jobs=True) == [8000, 4000]
+    assert dict(read_trace(path, cpu_jobs=True).skipped) == {"no GPU asked for": 1}
+
+
+@pytest.mark.parametrize(
     ("elapsed", "seconds"),
     [
         ("00:00:00", 0),

@@ -82,6 +82,21 @@ def test_openb_shares_models_and_quality_of_service(tmp_path: Path) -> None:
     assert trace.notes[0].startswith("1 pods were alive at the end")
 
 
+def test_openb_pods_without_gpus_are_taken_where_they_are_wanted(tmp_path: Path) -> None:
+    text = (
+        "p0,6000,12288,1,460,,LS,Running,10,110,20\n"
+        "p1,8000,30517,0,0,,BE,Succeeded,11,19,16\n"
+        "p2,0,0,0,0,,BE,Succeeded,12,19,16\n"
+    )
+    path = write(tmp_path / "o", OPENB + text)
+    assert rows(read_trace(path), "job_id", "cpu_milli", "memory_mib") == [("p0", 6000, 12288)]
+    trace = read_trace(path, cpu_jobs=True)
+    assert rows(trace, "job_id", "gpus", "gpu_share", "cpu_milli", "memory_mib")[1:] == [
+        ("p1", 0, 1, 8000, 30517)
+    ]
+    assert (trace.rows_read, trace.skipped) == (2, {"no GPU asked for": 1})  # p2 asks for nothing at all
+
+
 def test_openb_sizes_without_times(tmp_path: Path) -> None:
     text = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\nb,1,1,2,1000\na,1,1,1,300\n"
     trace = read_trace(write(tmp_path / "o", text))

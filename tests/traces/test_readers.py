@@ -223,6 +223,21 @@ def test_generic_constants_defaults_maps_and_shares(tmp_path: Path) -> None:
     assert [(r["workload_class"], r["priority"]) for r in (first, second)] == [("inference", -3)] * 2
 
 
+def test_generic_cpu_and_memory_and_jobs_of_cpu_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "g", "t,d,n,c,m\n0,1,1,0.5,16\n1,1,0,2,\n2,1,0,0,4\n3,1,0,,4\n4,1,-1,2,1\n")
+    columns = {
+        "submit_s": "t",
+        "duration_s": "d",
+        "gpus": "n",
+        "cpu_milli": {"column": "c", "unit": "core"},
+        "memory_mib": {"column": "m", "unit": "GiB"},
+    }
+    trace = read_trace(path, columns=columns, bad_rows="drop")
+    found = [(row["gpus"], row["cpu_milli"], row["memory_mib"]) for row in trace.jobs.to_pylist()]
+    assert found == [(1, 500, 16384), (0, 2000, None)]
+    assert trace.rejected == {"gpus is below 1": 2, "gpus is negative": 1}
+
+
 def test_generic_lines_count_breaks_inside_quotes(tmp_path: Path) -> None:
     path = write(tmp_path / "g", 't,d,n,vc\n0,1,1,"two\nlines"\n0,1,0,a\n0,1\n\n0,x,1,a\n')
     columns = {"submit_s": "t", "duration_s": "d", "gpus": "n", "tenant": "vc"}

@@ -45,6 +45,14 @@ def test_file_says_that_it_is_generated(tmp_path: Path) -> None:
     assert read_trace(path).generated
 
 
+def test_columns_that_came_later_may_be_absent(tmp_path: Path) -> None:
+    path = write_jobs(generate_jobs(jobs=5), tmp_path / "jobs.parquet")
+    whole = read_trace(path)
+    pq.write_table(pq.read_table(path).drop(["cpu_milli", "memory_mib"]), path)
+    assert read_trace(path).jobs.equals(whole.jobs)
+    assert whole.jobs["cpu_milli"].null_count == 5
+
+
 def test_same_table_same_bytes(tmp_path: Path) -> None:
     one, two = (write_jobs(generate_jobs(jobs=1000, seed=1), tmp_path / name) for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()

@@ -85,11 +85,14 @@ def fit(
     """Parameters from which ``generate_jobs`` makes look-alikes of *trace*.
 
     *about* says in a few words what they imitate; hours and weekdays are those of *zone* (IANA). Jobs of the
-    same owner and GPU count no more than *batch_gap_s* apart are a batch; None tries some. Raises TraceError
+    same owner and GPU count no more than *batch_gap_s* apart are a batch; None tries some. Jobs of CPU alone
+    are left out. Raises TraceError
     for fewer than 50 jobs, a span of no time, or a zone that does not exist.
     """
     import polars as pl
+    import pyarrow.compute as pc
 
+    trace = replace(trace, jobs=trace.jobs.filter(pc.field("gpus") > 0))
     if batch_gap_s is not None and not 0 < batch_gap_s <= 86_400:
         raise fail("batch_gap_s", f"{batch_gap_s:g} is not above 0 and up to 86,400")
     if batch_gap_s is None:

@@ -7,14 +7,15 @@ finished ones. *Citation, licence, row counts.* Those of the cluster's owner.
 ``gpu.intel.com/i915`` and ``xe``, and MIG profiles (``nvidia.com/mig-1g.5gb``: share and memory of the
 profile); init containers count where they ask for more than the others together. The namespace is the tenant,
 ``nodeSelector`` ``nvidia.com/gpu.product`` the model, ``activeDeadlineSeconds`` the estimate,
-``spec.priority`` the priority. CPU and memory are the containers' requests, else their limits, init containers
-as above. Submission is ``creationTimestamp``, start the earliest container's (else
+``spec.priority`` the priority. CPU and memory are the containers' requests, else their limits, with init
+containers as above. Submission is ``creationTimestamp``, start the earliest container's (else
 ``startTime``), the end the latest container's.
 
 *Gangs.* Pods of one group become one job: the group of volcano, kueue, coscheduling, JobSet, the Kubeflow
 training operator, Ray or LeaderWorkerSet by their labels, else the owner, unless that keeps a service running
-(ReplicaSet, StatefulSet, DaemonSet) or is a node. Its GPUs, CPU and memory are the most that ran at one time, so that pods
-which replace failed ones, or follow one another, count once; it runs from the first start to the last end.
+(ReplicaSet, StatefulSet, DaemonSet) or is a node. Its GPUs, CPU and memory are the most that ran at one
+time, so that pods which replace failed ones, or follow one another, count once; it runs from the first start
+to the last end.
 
 *Known defects.* A pod without an end is taken to run until the latest time in the list: a lower bound, and
 their number is noted. Pods that never started, or ask for no GPU, are left out and counted. A pod that asks
@@ -232,8 +233,7 @@ def _gangs(pods: Any) -> Any:
         .group_by("job_id")
         .agg(
             pl.col("count").max().alias("peak"),
-            (pl.col("cpu").max() * 1000).round().alias("cpu_milli"),
-            (pl.col("memory").max() / 2**20).ceil().alias("memory_mib"),
+            pl.col("cpu", "memory").max(),
         )
     )
     big = pl.col("count") == pl.col("count").max()
@@ -245,6 +245,7 @@ def _gangs(pods: Any) -> Any:
         pl.col("began").drop_nulls().first().alias("began:raw"),
         pl.when(pl.col("began").is_not_null()).then("ended_s").max().alias("end_s"),
         pl.col("count").max().alias("largest"),
+        pl.col("cpu", "memory").max().name.suffix("_largest"),
         pl.col("gpus").filter(pl.col("count").is_null()).first().alias("unread"),
         pl.col("kind").filter(big).first().fill_null("").alias("kind"),
         pl.col("tenant").first(),
@@ -261,6 +262,8 @@ def _gangs(pods: Any) -> Any:
     return jobs.join(peak, on="job_id", how="left", maintain_order="left").with_columns(
         pl.when(pl.col("unread").is_null()).then(pl.max_horizontal("peak", "largest")).alias("gpus"),
         pl.col("unread").fill_null("").alias("gpus:raw"),
+        (pl.max_horizontal("cpu", "cpu_largest") * 1000).round().alias("cpu_milli"),
+        (pl.max_horizontal("memory", "memory_largest") / 2**20).ceil().alias("memory_mib"),
         (pl.col("end_s") - pl.col("start_s")).alias("duration_s"),
         mig.share(pl.col("kind")).alias("gpu_share"),
         mig.memory_gb(pl.col("kind")).alias("min_memory_gb"),
