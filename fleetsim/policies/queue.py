@@ -46,9 +46,9 @@ def _las(desk: Desk, terms: Terms) -> Queue:
 
 def _gittins(desk: Desk, terms: Terms) -> Queue:
     sizes = terms.jobs.duration_s * terms.jobs.gpus
-    # Levels that half the jobs reach, a quarter, an eighth ...: as many as the number of jobs can tell apart.
-    halves = 0.5 ** np.arange(1, max(2, len(sizes)).bit_length())
-    thresholds = np.unique(np.quantile(sizes, 1 - halves)).tolist() if len(sizes) else []
+    # Levels that half the jobs reach, an eighth, a 32nd ...: as many as the number of jobs can tell apart.
+    reach = 0.5 ** np.arange(1, max(2, len(sizes)).bit_length(), 2)
+    thresholds = np.unique(np.quantile(sizes, 1 - reach)).tolist() if len(sizes) else []
     return _ranked(desk, terms, Levels(desk, thresholds, [-index for index in gittins(sizes, thresholds)]))
 
 

@@ -24,6 +24,9 @@ from fleetsim.fleet import Pool
 from fleetsim.policies.desk import Desk, Start
 from fleetsim.policies.orders import Order, Rank
 
+#: Running jobs whose rank is looked at one by one, before the rest of them is cut by bisection.
+FEW = 8
+
 
 class _Count:
     """Room for a gang where only the number of free GPUs counts: the last jobs in order make it."""
@@ -254,11 +257,8 @@ class Ranked:
         options = desk.jobs.shapes[self._shape_of[job]]
         gpus, pool = gpus_of[job], options[0][0]
         self._told = True
-        if (
-            len(options) == 1
-            and not self._counts
-            and (gpus < pool.gpus_per_node or not gpus % pool.gpus_per_node)
-        ):
+        plain = gpus < pool.gpus_per_node or not gpus % pool.gpus_per_node
+        if len(options) == 1 and plain and not self._counts:
             return self._clear(job, pool, rank, now)
         search = _Count if self._counts else _Nodes
         rooms = {pool: search(pool, gpus) for pool, _ in options}
@@ -322,8 +322,18 @@ class Ranked:
         order = self._order
         if len(self._running) == 1:
             [(group, jobs)] = self._running.items()
-            first = bisect_right(jobs, rank, key=lambda entry: order.running(group, entry[0], now))
-            yield from [job for _, job in jobs[: first - 1 if first else None : -1]]
+            for index in range(len(jobs) - 1, -1, -1):
+                if order.running(group, jobs[index][0], now) <= rank:
+                    return
+                yield jobs[index][1]
+                if len(jobs) - index == FEW:
+                    break
+            else:
+                return
+            end = len(jobs) - FEW
+            first = bisect_right(jobs, rank, 0, end, key=lambda entry: order.running(group, entry[0], now))
+            for index in range(end - 1, first - 1, -1):
+                yield jobs[index][1]
             return
         tails: list[tuple[float, float, float, int, int]] = []
 
