@@ -248,6 +248,8 @@ class Levels(_Attained):
         if waiting and self._due and (at_s := self._due[0][0]) != self._review_s:
             self._review_s = at_s
             self._desk.review(at_s)
+        if not self._new:
+            return ()
         settled = sorted(self._new)
         self._new.clear()
         return settled

@@ -123,7 +123,8 @@ class Ranked:
         """*job* came while none waited, and fitted."""
         self._order.comes(job)
         self._enter(job)
-        self._renew(self._order.passed(False, 0.0))
+        if moved := self._order.passed(False, 0.0):
+            self._renew(moved)
 
     def ended(self, job: int) -> None:
         """*job* runs no more."""
