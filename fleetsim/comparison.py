@@ -269,13 +269,13 @@ def _jobs(run: Run) -> pl.DataFrame:
     owner = ["workload", "workload_class"]
     speed, fleet_speed = _speeds(run)
     labels = [*owner, "tenant", "status", "gpu_model"]
-    numbers = ["submit_s", "gpus", "reference_duration_s", "warm", "end_s", "wait_s", "allocated_gpu_s"]
-    losses = ["preemptions", "lost_gpu_s", "restart_gpu_s"]
+    numbers = ["submit_s", "gpus", "gpu_share", "reference_duration_s", "warm", "end_s", "wait_s"]
+    losses = ["allocated_gpu_s", "preemptions", "lost_gpu_s", "restart_gpu_s"]
     jobs = run.scan("jobs").select("job_id", pl.col(labels).cast(pl.String), *numbers, *losses)
     jobs = jobs.join(fleet_speed.lazy(), on=owner, how="left", maintain_order="left")
     jobs = jobs.join(speed.lazy(), on=[*owner, "gpu_model"], how="left", maintain_order="left")
     completed = pl.col("status") == "completed"
-    asked = pl.col("gpus") * pl.col("reference_duration_s")
+    asked = pl.col("gpus") * pl.col("gpu_share") * pl.col("reference_duration_s")
     worked = pl.col("allocated_gpu_s") - pl.col("lost_gpu_s") - pl.col("restart_gpu_s")
     return (
         jobs.with_columns(
@@ -423,16 +423,15 @@ def _entitlements(run: Run) -> dict[str, float]:
             continue
         own = pl.col("tenant").cast(pl.String) == tenant["name"]
         started = run.scan("allocations").filter(own)
-        held = started.select("start_s", "end_s", gpus=pl.col("gpus") * pl.col("gpu_share")).collect()
+        gpus = pl.col("gpus") * pl.col("gpu_share")
+        held = started.select("start_s", "end_s", gpus=gpus).collect()
         could_run = own & (pl.col("status").cast(pl.String) != "rejected")
         ended = pl.when(pl.col("status").cast(pl.String) == "completed").then("end_s").otherwise(end_s)
-        wanted = (
-            run.scan("jobs").filter(could_run).select(pl.col("submit_s"), ended, pl.col("gpus")).collect()
-        )
+        wanted = run.scan("jobs").filter(could_run).select("submit_s", ended, gpus=gpus).collect()
         changes = [
             (
                 np.concatenate([table[:, 0].to_numpy(), table[:, 1].to_numpy()]),
-                np.concatenate([table[:, 2].to_numpy(), -table[:, 2].to_numpy().astype(np.float64)]),
+                np.concatenate([table[:, 2].to_numpy(), -table[:, 2].to_numpy()]),
             )
             for table in (held, wanted)
         ]

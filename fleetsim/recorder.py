@@ -393,6 +393,7 @@ class Recorder(Observer):
             "user": schema.labels(jobs.user, jobs.users),
             "submit_s": jobs.submit_s,
             "gpus": jobs.gpus,
+            "gpu_share": jobs.gpu_share.astype(np.float64),
             "reference_duration_s": jobs.duration_s,
             "status": schema.labels(self._status, schema.JOB_STATUSES),
             "reject_reason": schema.labels(self._rejected, REJECT_REASONS),

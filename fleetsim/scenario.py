@@ -470,6 +470,11 @@ class _Reader:
             if given is not None and queue not in queues:
                 message = f"means nothing to queue `{queue}`"
                 self.fault(("scheduler", key), message, f"Leave it out, or take one of: {', '.join(queues)}.")
+        plain = SchedulerSpec()
+        for key, of_queue in (("las_thresholds_gpu_s", "las"), ("fair_share", "fair_share")):
+            if queue != of_queue and getattr(rules, key) != getattr(plain, key):
+                message = f"means nothing to queue `{queue}`"
+                self.fault(("scheduler", key), message, f"Leave it out, or take `{of_queue}`.")
         preempts = queue in PREEMPTS or (rules.preemptive and queue in MAY_PREEMPT)
         if rules.preemptive and queue not in (*PREEMPTS, *MAY_PREEMPT):
             message = f"queue `{queue}` never stops a job"

@@ -67,6 +67,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("user", "label", "", "Who submitted.", nullable=True),
         Column("submit_s", "float64", "s", "Submission, from the start of the scenario."),
         Column("gpus", "int32", "GPU", "GPUs of the gang."),
+        Column("gpu_share", "float64", "ratio", "Part of each of these GPUs that it asks for."),
         Column("reference_duration_s", "float64", "s", "Run time on the workload's reference GPU."),
         Column("status", "label", "", "completed, running (at the end), queued (at the end) or rejected."),
         Column("reject_reason", "label", "", "Why nothing in the fleet can ever run it.", nullable=True),

@@ -272,6 +272,19 @@ def test_entitlement_by_hand() -> None:
     assert entitlement_met(4, nothing, nothing, 40.0) is None
 
 
+def test_a_part_of_a_gpu_counts_as_a_part(tmp_path: Path) -> None:
+    """Two jobs of half a GPU for an hour: one GPU hour of work, and each tenant got what it asked for."""
+    jobs = [Job(0, 3600, gpu_share=0.5, tenant=tenant) for tenant in ("a", "b")]
+    rules = {"placement": "best_fit", "sharing": {}}
+    tenants = [{"name": "a", "deserved_gpus": 4}, {"name": "b"}]
+    words = text([cohort(gpus_per_node=1)], [workload()], scheduler=rules, tenants=tenants)
+    run = experiment.run(scenario.parse(words, "t"), tmp_path / "run", traces={"w": trace(jobs)})
+    found = compare([run, run])["runs"][0]
+    assert found["figures"]["work_gpu_hours"] == pytest.approx(1.0, rel=1e-12)
+    assert [row["received"] for row in found["by_tenant"]] == pytest.approx([1.0, 1.0], rel=1e-12)
+    assert found["figures"]["entitlement_met"] == pytest.approx(1.0, rel=1e-12)
+
+
 def test_entitlement_of_the_worst_tenant_of_a_run(tmp_path: Path) -> None:
     """Eight GPUs. The other tenant has all of them until 100 s; the entitled one asks for 4 from 0 to 150 s.
 

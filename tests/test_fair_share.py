@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from math import inf, log
 from typing import Any
@@ -133,8 +134,9 @@ class Plain:
     def begin(self, now: float) -> None:
         """A pass begins."""
 
+    @abstractmethod
     def rank(self, job: int) -> Any:
-        raise NotImplementedError
+        """Its place in the order."""
 
     def offer(self, start: Start, freed: bool, now: float) -> bool:
         self.begin(now)

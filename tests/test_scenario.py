@@ -427,6 +427,14 @@ FAULTS: dict[str, tuple[str, str, str, list[str]]] = {
     "a part of a second between passes": (
         "{queue: fifo}", "{queue: fifo, interval: @@1.5}", "scheduler.interval", ["Give whole seconds"],
     ),
+    "thresholds of another queue": (
+        "{queue: fifo}", "{queue: srtf, las_thresholds_gpu_s: @@[60.0]}", "scheduler.las_thresholds_gpu_s",
+        ["means nothing to queue `srtf`", "take `las`"],
+    ),
+    "weights of another queue": (
+        "{queue: fifo}", "{queue: fifo, fair_share: @@{age: 2.0}}", "scheduler.fair_share",
+        ["means nothing to queue `fifo`", "take `fair_share`"],
+    ),
     "thresholds that fall": (
         "{queue: fifo}", "{queue: las, las_thresholds_gpu_s: @@[60.0, 30.0]}",
         "scheduler.las_thresholds_gpu_s", ["must be above zero and rise"],
