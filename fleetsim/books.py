@@ -16,6 +16,7 @@ import numpy as np
 
 from fleetsim import schema
 from fleetsim.errors import BooksError
+from fleetsim.life.power import capped_sites
 from fleetsim.records import Activity, Cohort, Floats, Ints
 from fleetsim.units import HOUR_S, YEAR_S, at
 
@@ -91,8 +92,8 @@ def verify(checks: Sequence[Check]) -> None:
         raise BooksError("the books of the run do not balance; nothing was kept.\n" + "\n".join(lines))
 
 
-#: Parts of an attempt, in this order in time except that working comes in between.
-_WORKING, _RESTARTING, _LOSING = range(3)
+#: Parts of an attempt. Restarting is at its beginning, losing at its end; the others are in between, mixed.
+_WORKING, _RESTARTING, _LOSING, _WRITING = range(4)
 
 
 class _Cells:
@@ -124,21 +125,30 @@ class _Cells:
         return row, cell, np.maximum(start_s[row], edges[cell]), np.minimum(end_s[row], edges[cell + 1])
 
 
-class _Waiting:
-    """How long the queue has not been empty, as a function of time: exact, since it is piecewise linear."""
+class _Level:
+    """A piecewise constant function of time, to be integrated exactly; 0 before its first time."""
 
-    def __init__(self, queue: pa.Table, end_s: float) -> None:
-        time_s = queue["time_s"].to_numpy()
-        waits = queue["jobs_waiting"].to_numpy() > 0
+    def __init__(self, time_s: Any, value: Any, end_s: float) -> None:
+        self.time_s, self.value = time_s, value
         self._times = np.append(time_s, max(end_s, time_s[-1] if len(time_s) else end_s))
-        self._total = np.concatenate([[0.0], np.cumsum(np.diff(self._times) * waits)])
+        self._total = np.concatenate([[0.0], np.cumsum(np.diff(self._times) * value)])
+        self._end_s = end_s
 
     def between(self, start_s: Floats, end_s: Floats) -> Floats:
-        """Seconds of each interval during which jobs waited."""
+        """The integral over each interval."""
         return np.asarray(
             np.interp(end_s, self._times, self._total) - np.interp(start_s, self._times, self._total),
             np.float64,
         )
+
+    def where(self, other: _Level) -> _Level:
+        """This, times *other*."""
+        time_s = np.union1d(self.time_s, other.time_s)
+        values = []
+        for level in (self, other):
+            at = np.searchsorted(level.time_s, time_s, "right") - 1
+            values.append(np.where(at >= 0, np.append(level.value, 0.0)[at], 0.0))
+        return _Level(time_s, values[0] * values[1], self._end_s)
 
 
 class Books:
@@ -150,6 +160,7 @@ class Books:
         cohorts: Sequence[Cohort],
         activities: Sequence[Activity],
         tenants: Sequence[str],
+        tiers: Sequence[str],
         edges: Floats,
     ) -> None:
         import pyarrow.parquet as pq
@@ -157,134 +168,206 @@ class Books:
         self._cohorts = cohorts
         self._activities = activities
         self._tenants = tenants
+        self._tiers = tiers
         self._edges = edges
-        self._cells = [_Cells(cohort, edges) for cohort in cohorts]
-        waiting = _Waiting(pq.read_table(folder / "queue.parquet"), edges[-1])
-        shape = [len(cells) for cells in self._cells]
-        up = [np.zeros(n) for n in shape]  # GPU seconds by cell ...
-        up_waiting = [np.zeros(n) for n in shape]  # ... of them while jobs waited
-        held = [np.zeros(n) for n in shape]
-        held_waiting = [np.zeros(n) for n in shape]
+        end_s = float(edges[-1])
+        nodes = pq.read_table(folder / "node_states.parquet")
+        cohort = _codes(nodes["cohort"], [c.name for c in cohorts])
+        tier = _codes(nodes["tier"], tiers)
+        #: Cohorts on rungs, as cohort x rungs + rung: what hours are added up for.
+        self._groups: Ints = np.unique(cohort * len(tiers) + tier)
+        self._cohort = self._groups // len(tiers)
+        cells = [_Cells(cohort, edges) for cohort in cohorts]
+        self._cells = [cells[k] for k in self._cohort]
+        queue = pq.read_table(folder / "queue.parquet")
+        waits = _Level(queue["time_s"].to_numpy(), queue["jobs_waiting"].to_numpy() > 0, end_s)
+        self._levels = [_levels(cohorts[k], waits, end_s) for k in self._cohort]
+        shape = [len(c) for c in self._cells]
+        # By cell: GPU seconds, GPU seconds while jobs waited, and both weighted with the carbon intensity.
+        up = [np.zeros((4, n)) for n in shape]
+        held = [np.zeros((4, n)) for n in shape]
+        down = [np.zeros((4, n)) for n in shape]  # GPU seconds, J, J x carbon intensity
         keys: list[Ints] = []
-        seconds: list[Floats] = []
+        limited = bool(capped_sites(cohorts))
+        # By key: GPU seconds, and x carbon intensity; then the J that power limits saved, and likewise.
+        amounts: list[list[Floats]] = [[], [], [], []] if limited else [[], []]
         self.allocated_gpu_s = 0.0
         self.allocated_j = 0.0
 
-        nodes = pq.read_table(folder / "node_states.parquet")
-        down = [np.zeros(n) for n in shape]
-        for k, start_s, end_s, gpus, is_up in _node_intervals(nodes, cohorts, edges[-1]):
-            row, cell, a, b = self._cells[k].split(start_s, end_s)
-            spent = gpus[row] * (b - a)
-            up[k] += np.bincount(cell, spent * is_up[row], shape[k])
-            down[k] += np.bincount(cell, spent * ~is_up[row], shape[k])
-            up_waiting[k] += np.bincount(cell, gpus[row] * waiting.between(a, b) * is_up[row], shape[k])
+        for g, start_s, until_s, gpus, is_up, idle_w in _node_intervals(
+            nodes, np.searchsorted(self._groups, cohort * len(tiers) + tier), len(self._groups), end_s
+        ):
+            row, cell, a, b = self._cells[g].split(start_s, until_s)
+            working, off = is_up[row], ~is_up[row]
+            for i, spent in enumerate(self._measures(g, a, b)):
+                up[g][i] += np.bincount(cell, spent * gpus[row] * working, shape[g])
+                if i in (0, 2):
+                    j = spent * idle_w[row] * off
+                    down[g][i + 1] += np.bincount(cell, j, shape[g])
+            down[g][0] += np.bincount(cell, (b - a) * gpus[row] * off, shape[g])
 
         names = [c.name for c in cohorts]
         of_activity = _Pairs(activities)
         for batch in _batches(folder / "allocations.parquet"):
-            start_s, end_s, restart_s, lost_s, share = (
-                batch[name].to_numpy() for name in ("start_s", "end_s", "restart_s", "lost_s", "gpu_share")
+            start_s, end_s_, restart_s, lost_s, writing_s, share = (
+                batch[name].to_numpy()
+                for name in ("start_s", "end_s", "restart_s", "lost_s", "checkpoint_s", "gpu_share")
             )
             gpus_all = batch["gpus"].to_numpy() * share
-            self.allocated_gpu_s += float(np.sum(gpus_all * (end_s - start_s)))
-            self.allocated_j += float(np.sum(batch["power_w"].to_numpy() * (end_s - start_s)))
+            self.allocated_gpu_s += float(np.sum(gpus_all * (end_s_ - start_s)))
+            self.allocated_j += float(np.sum(batch["power_w"].to_numpy() * (end_s_ - start_s)))
             owner = _codes(batch["tenant"], tenants) * len(activities) + of_activity.codes(batch)
-            cohort = _codes(batch["cohort"], names)
-            every = np.arange(len(start_s))
-            parts = [(_WORKING, start_s + restart_s, end_s - lost_s, every)]
+            of_group = _codes(batch["cohort"], names) * len(tiers) + _codes(batch["tier"], tiers)
+            group = np.searchsorted(self._groups, of_group)
+            if limited:
+                less_w = self._less_w(batch, gpus_all, self._cohort[group], of_activity.codes(batch))
+            from_s, to_s = start_s + restart_s, end_s_ - lost_s
+            parts = [(_WORKING, from_s, to_s, np.arange(len(start_s)), np.ones(len(start_s)))]
+            if (some := np.nonzero(writing_s)[0]).size:
+                share_of = writing_s[some] / (to_s - from_s)[some]
+                parts[0][-1][some] -= share_of
+                parts.append((_WRITING, from_s[some], to_s[some], some, share_of))
             for part, from_s, to_s in (
                 (_RESTARTING, start_s, start_s + restart_s),
-                (_LOSING, end_s - lost_s, end_s),
+                (_LOSING, end_s_ - lost_s, end_s_),
             ):
                 if (some := np.nonzero(to_s > from_s)[0]).size:
-                    parts.append((part, from_s[some], to_s[some], some))
-            for part, from_s, to_s, rows in parts:
-                mine_gpus, mine_owner, mine_cohort = gpus_all[rows], owner[rows], cohort[rows]
-                for k in np.unique(mine_cohort).tolist():
-                    mine = np.nonzero(mine_cohort == k)[0]
-                    row, cell, a, b = self._cells[k].split(from_s[mine], to_s[mine])
+                    parts.append((part, from_s[some], to_s[some], some, np.ones(len(some))))
+            for part, from_s, to_s, rows, weight in parts:
+                mine_gpus, mine_owner, mine_group = gpus_all[rows] * weight, owner[rows], group[rows]
+                for g in np.unique(mine_group).tolist():
+                    mine = np.nonzero(mine_group == g)[0]
+                    row, cell, a, b = self._cells[g].split(from_s[mine], to_s[mine])
                     gpus = mine_gpus[mine][row]
-                    spent = gpus * (b - a)
-                    held[k] += np.bincount(cell, spent, shape[k])
-                    held_waiting[k] += np.bincount(cell, gpus * waiting.between(a, b), shape[k])
                     owners = len(tenants) * len(activities)
                     key, at_key = np.unique(
-                        ((part * len(cohorts) + k) * owners + mine_owner[mine][row]) * (max(shape) + 1)
+                        ((part * len(self._groups) + g) * owners + mine_owner[mine][row]) * (max(shape) + 1)
                         + cell,
                         return_inverse=True,
                     )
                     keys.append(key)
-                    seconds.append(np.bincount(at_key, spent, len(key)).astype(np.float64))
+                    for amount in amounts:
+                        amount.append(np.zeros(len(key)))
+                    weights = (gpus, gpus * less_w[rows][mine][row]) if limited else (gpus,)
+                    for i, spent in enumerate(self._measures(g, a, b)):
+                        held[g][i] += np.bincount(cell, gpus * spent, shape[g])
+                        if i in (0, 2):
+                            for k, each in enumerate(weights):
+                                amounts[2 * k + i // 2][-1] += np.bincount(at_key, each * spent, len(key))
 
-        self.usage = self._usage(keys, seconds, down, up, up_waiting, held, held_waiting)
+        self.down_j = sum(float(d[1].sum()) for d in down)
+        self.usage = self._usage(keys, amounts, down, up, held)
+
+    def _less_w(self, batch: pa.RecordBatch, gpus: Floats, cohort: Ints, activity: Ints) -> Floats:
+        """By how many W a GPU of each allocation draws less while kernels run than without a power limit."""
+        models, activities = [c.model for c in self._cohorts], self._activities
+        sm_active = np.array([a.sm_active for a in activities])
+        busy_w = np.array([m.busy_power_w(sm_active) for m in models])[cohort, activity]
+        context_w = np.array([m.context_power_w for m in models])[cohort]
+        length_s = batch["end_s"].to_numpy() - batch["start_s"].to_numpy()
+        busy = 1 - batch["restart_s"].to_numpy() / np.maximum(length_s, 1e-300)
+        busy = busy * np.array([a.busy_share for a in activities])[activity]
+        above_w = batch["power_w"].to_numpy() / gpus - context_w  # on average, of a GPU held
+        less_w = busy_w - context_w - above_w / np.where(busy > 0, busy, 1.0)
+        return np.where((busy > 0) & (less_w > TOLERANCE * busy_w), less_w, 0.0)
+
+    def _measures(self, group: int, start_s: Floats, end_s: Floats) -> Iterator[Floats]:
+        """Seconds of each interval; of them while jobs waited; both x carbon intensity, if that is known."""
+        yield end_s - start_s
+        for level in self._levels[group]:
+            yield level.between(start_s, end_s)
 
     def _usage(
         self,
         keys: list[Ints],
-        seconds: list[Floats],
+        amounts: Sequence[list[Floats]],
         down: list[Floats],
         up: list[Floats],
-        up_waiting: list[Floats],
         held: list[Floats],
-        held_waiting: list[Floats],
     ) -> dict[str, Any]:
-        """Rows of the usage table: three states of allocated time by owner, two of idle time, and down."""
-        cohorts, activities = self._cohorts, self._activities
-        stride = max(map(len, self._cells)) + 1
+        """Rows of the usage table: three states of allocated time by owner, two of idle time, and down.
+
+        *amounts* are, by part and key, GPU seconds, the same x carbon intensity, and, where there are power
+        limits, the J that they saved and these x carbon intensity.
+        """
+        import pyarrow as pa
+
+        cohorts, activities, of_group = self._cohorts, self._activities, self._cohort
+        stride = max(map(len, self._cells), default=0) + 1
         key, at_key = np.unique(np.concatenate([*keys, np.zeros(0, np.int64)]), return_inverse=True)
-        by_part = np.bincount(at_key, np.concatenate([*seconds, np.zeros(0)]), len(key))
-        part, key = np.divmod(key, len(cohorts) * len(self._tenants) * len(activities) * stride)
+        by_part = [
+            np.bincount(at_key, np.concatenate([*amount, np.zeros(0)]), len(key)).astype(np.float64)
+            for amount in amounts
+        ]
+        part, key = np.divmod(key, max(1, len(of_group)) * len(self._tenants) * len(activities) * stride)
         key, at_key = np.unique(key, return_inverse=True)
-        spent, restarting, losing = (
-            np.bincount(at_key, by_part * which, len(key))
-            for which in (part >= 0, part == _RESTARTING, part == _LOSING)
-        )
         owner, cell = key // stride, key % stride
         activity = owner % len(activities)
         owner //= len(activities)
-        tenant, cohort = owner % len(self._tenants), owner // len(self._tenants)
+        tenant, group = owner % len(self._tenants), owner // len(self._tenants)
+        busy_share = np.array([a.busy_share for a in activities])[activity]
 
-        busy_share = np.array([a.busy_share for a in activities])
+        def states(amounts: Floats) -> tuple[Floats, Floats, Floats]:
+            """Stalled, lost and productive."""
+            spent, restarting, losing = (
+                np.bincount(at_key, amounts * which, len(key))
+                for which in (part >= 0, part == _RESTARTING, part >= _LOSING)
+            )
+            busy, lost = (spent - restarting) * busy_share, losing * busy_share
+            return spent - busy, lost, busy - lost
+
         sm_active = np.array([a.sm_active for a in activities])
-        stalled_w = np.array([c.model.power_w(0.0) for c in cohorts])
-        busy_w = np.array([c.model.power_w(sm_active) for c in cohorts])
-        busy = (spent - restarting) * busy_share[activity]
-        lost = losing * busy_share[activity]
+        idle_w = np.array([c.model.idle_power_w for c in cohorts])[of_group]
+        context_w = np.array([c.model.context_power_w for c in cohorts])[of_group]
+        busy_w = np.array([c.model.busy_power_w(sm_active) for c in cohorts])[of_group]
         none = np.full(sum(map(len, self._cells)), -1)
-        idle_cohort = np.repeat(np.arange(len(cohorts)), [len(c) for c in self._cells])
-        idle_cell = np.concatenate([np.arange(len(c)) for c in self._cells])
-        idle_waiting = np.concatenate(up_waiting) - np.concatenate(held_waiting)
-        idle_quiet = np.concatenate(up) - np.concatenate(held) - idle_waiting
+        idle_group = np.repeat(np.arange(len(of_group)), [len(c) for c in self._cells])
+        idle_cell = np.concatenate([np.arange(len(c)) for c in self._cells] or [np.zeros(0, np.int64)])
+        nothing = np.zeros((4, 0))
+        free = np.concatenate([nothing, *(u - h for u, h in zip(up, held, strict=True))], axis=1)
+        is_down = np.concatenate([nothing, *down], axis=1)
+        idle_waiting, idle_quiet = free[1], free[0] - free[1]
         # What adding and subtracting floats leaves grows with the cohort's hours, not with those of one cell.
-        whole = np.repeat([u.sum() for u in up], [len(u) for u in up])
+        whole = np.repeat([u[0].sum() for u in up], [u.shape[1] for u in up])
         if ((idle_waiting < -TOLERANCE * whole) | (idle_quiet < -TOLERANCE * whole)).any():
             raise BooksError("the books of the run do not balance: more GPU time was allocated than was up.")
         noise = 1e-3 * TOLERANCE * whole
         idle_quiet = np.where(idle_quiet > noise, idle_quiet, 0.0)
         idle_waiting = np.where(idle_waiting > noise, idle_waiting, 0.0)
 
-        parts = [  # state, cohort, cell, tenant, activity, GPU seconds, W per GPU
-            ("down", idle_cohort, idle_cell, none, none, np.concatenate(down), 0 * stalled_w[idle_cohort]),
-            ("idle_no_queue", idle_cohort, idle_cell, none, none, idle_quiet, stalled_w[idle_cohort]),
-            ("idle_queue", idle_cohort, idle_cell, none, none, idle_waiting, stalled_w[idle_cohort]),
-            ("stalled", cohort, cell, tenant, activity, spent - busy, stalled_w[cohort]),
-            ("lost", cohort, cell, tenant, activity, lost, busy_w[cohort, activity]),
-            ("productive", cohort, cell, tenant, activity, busy - lost, busy_w[cohort, activity]),
+        w = idle_w[idle_group]
+        idle = idle_group, idle_cell, none, none
+        parts = [  # state, group, cell, tenant, activity, GPU seconds, J, J x carbon intensity
+            ("down", *idle, is_down[0], is_down[1], is_down[3]),
+            ("idle_no_queue", *idle, idle_quiet, idle_quiet * w, (free[2] - free[3]) * w),
+            ("idle_queue", *idle, idle_waiting, idle_waiting * w, free[3] * w),
         ]
+        watts = context_w[group], busy_w[group, activity], busy_w[group, activity]
+        of_states = [states(amount) for amount in by_part]
+        for i, (name, w) in enumerate(zip(schema.STATES[3:], watts, strict=True)):
+            gpu_s, gram, *less = (amount[i] for amount in of_states)
+            joules, weighted = gpu_s * w, gram * w
+            if less and i:  # nothing is saved while no kernel runs
+                joules, weighted = joules - less[0], weighted - less[1]
+            parts.append((name, group, cell, tenant, activity, gpu_s, joules, weighted))
         state = np.concatenate([np.full(len(p[1]), schema.STATES.index(p[0])) for p in parts])
-        cohort, cell, tenant, activity, gpu_s, power_w = (
-            np.concatenate([p[i] for p in parts]) for i in range(1, 7)
+        group, cell, tenant, activity, gpu_s, joules, weighted = (
+            np.concatenate([p[i] for p in parts]) for i in range(1, 8)
         )
-        period = np.concatenate([c.period for c in self._cells])
-        age_band = np.concatenate([c.age_band for c in self._cells])
+        empty = np.zeros(0, np.int64)
+        period = np.concatenate([empty, *(c.period for c in self._cells)])
+        age_band = np.concatenate([empty, *(c.age_band for c in self._cells)])
         offset = np.cumsum([0, *map(len, self._cells)])[:-1]
-        place = offset[cohort] + cell
-        order = np.lexsort((activity, tenant, state, cohort, age_band[place], period[place]))
+        place = offset[group] + cell
+        order = np.lexsort((activity, tenant, state, group, age_band[place], period[place]))
         order = order[gpu_s[order] > 0]
-        state, cohort, tenant, activity = state[order], cohort[order], tenant[order], activity[order]
+        state, group, tenant, activity = state[order], group[order], tenant[order], activity[order]
+        cohort, tier = of_group[group], self._groups[group] % len(self._tiers)
         place, gpu_s = place[order], gpu_s[order]
-        energy_kwh = gpu_s * power_w[order] / HOUR_S / 1000
-        pue = np.array([c.site.pue for c in cohorts])
+        energy_kwh = joules[order] / 3.6e6
+        pue = np.array([c.site.pue for c in cohorts])[cohort]
+        carbon_kg = weighted[order] / 3.6e6 * pue / 1000
+        known = np.array([bool(c.site.carbon_g_per_kwh) for c in cohorts])[cohort]
 
         def of_cohort(texts: list[str]) -> Any:
             names = sorted(set(texts))
@@ -299,7 +382,7 @@ class Books:
             "period_end_s": self._edges[period[place] + 1],
             "cohort": schema.labels(cohort, [c.name for c in cohorts]),
             "gpu_model": of_cohort([c.model.id for c in cohorts]),
-            "tier": schema.labels(np.zeros(len(cohort)), [schema.TIER]),
+            "tier": schema.labels(tier, self._tiers),
             "generation": of_cohort([c.model.generation for c in cohorts]),
             "age_band": age_band[place].astype(np.int16),
             "tenant": schema.labels(tenant, self._tenants),
@@ -308,12 +391,12 @@ class Books:
             "state": schema.labels(state, schema.STATES),
             "gpu_hours": gpu_s / HOUR_S,
             "energy_kwh": energy_kwh,
-            "facility_energy_kwh": energy_kwh * pue[cohort],
+            "facility_energy_kwh": energy_kwh * pue,
+            "carbon_kg": pa.array(carbon_kg, mask=~known),
         }
 
-    def checks(self, jobs_allocated_gpu_s: float) -> list[Check]:
-        """The conservation laws of GPU time and energy."""
-        end_s = float(self._edges[-1])
+    def checks(self, jobs_allocated_gpu_s: float, installed_gpu_s: Sequence[float]) -> list[Check]:
+        """The conservation laws of GPU time and energy. *installed_gpu_s* is the model's count, by cohort."""
         usage = self.usage
         cohort = _codes(usage["cohort"], [c.name for c in self._cohorts])
         state = _codes(usage["state"], schema.STATES)
@@ -323,11 +406,11 @@ class Books:
             Check(
                 f"cohort {c.name}: hours of all states = installed GPUs x time in service",
                 float(hours[cohort == k].sum()),
-                c.gpus * max(0.0, end_s - max(c.delivered_s, 0.0)) / HOUR_S,
+                installed_gpu_s[k] / HOUR_S,
             )
             for k, c in enumerate(self._cohorts)
         ]
-        idle_w = np.array([c.model.power_w(0.0) for c in self._cohorts])
+        idle_w = np.array([c.model.idle_power_w for c in self._cohorts])
         idle = np.isin(state, [schema.STATES.index(s) for s in ("idle_no_queue", "idle_queue")])
         idle_kwh = float((hours * idle_w[cohort])[idle].sum()) / 1000
         checks += [
@@ -347,7 +430,7 @@ class Books:
             Check(
                 "energy of all states = energy of allocations + energy of idle GPUs",
                 float(energy.sum()),
-                self.allocated_j / 3.6e6 + idle_kwh,
+                (self.allocated_j + self.down_j) / 3.6e6 + idle_kwh,
             ),
         ]
 
@@ -380,26 +463,43 @@ class _Pairs:
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
-    columns = ["start_s", "end_s", "restart_s", "lost_s", "gpus", "gpu_share", "power_w"]
-    columns += ["cohort", "tenant", "workload", "workload_class"]
+    columns = ["start_s", "end_s", "restart_s", "lost_s", "checkpoint_s", "gpus", "gpu_share", "power_w"]
+    columns += ["cohort", "tier", "tenant", "workload", "workload_class"]
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns, use_threads=False)
 
 
+def _levels(cohort: Cohort, waits: _Level, end_s: float) -> list[_Level]:
+    """What seconds of *cohort* are weighted with: see ``Books._measures``."""
+    hourly = cohort.site.carbon_g_per_kwh
+    if not hourly:
+        return [waits]
+    hours = np.arange(int(end_s // HOUR_S) + 1)
+    carbon = _Level(hours * HOUR_S, np.array(hourly)[hours % len(hourly)], end_s)
+    return [waits, carbon, waits.where(carbon)]
+
+
 def _node_intervals(
-    nodes: pa.Table, cohorts: Sequence[Cohort], end_s: float
-) -> Iterator[tuple[int, Floats, Floats, Floats, Any]]:
-    """For each cohort, the states of its nodes: start, end, GPUs, and whether they are up."""
+    nodes: pa.Table, group: Ints, groups: int, end_s: float
+) -> Iterator[tuple[int, Floats, Floats, Floats, Any, Floats]]:
+    """For each group, states of its installed nodes: start, end, GPUs, whether up, W with nothing running."""
     time_s = nodes["time_s"].to_numpy()
     node = nodes["node"].to_numpy()
     gpus = nodes["gpus"].to_numpy().astype(np.float64)
-    up = _codes(nodes["state"], schema.NODE_STATES) == 0
-    cohort = _codes(nodes["cohort"], [c.name for c in cohorts])
+    idle_w = nodes["idle_power_w"].to_numpy()
+    state = _codes(nodes["state"], schema.NODE_STATES)
     order = np.lexsort((np.arange(len(node)), time_s, node))
-    time_s, node, gpus, up, cohort = time_s[order], node[order], gpus[order], up[order], cohort[order]
-    until = np.append(time_s[1:], end_s)
-    until[np.append(node[1:] != node[:-1], True)] = end_s  # the last change of a node holds to the end
-    for k in range(len(cohorts)):
-        mine = cohort == k
-        yield k, time_s[mine], until[mine], gpus[mine], up[mine]
+    until = np.append(time_s[order][1:], end_s)
+    until[np.append(node[order][1:] != node[order][:-1], True)] = end_s  # the last change holds to the end
+    order, until = order[state[order] < 2], until[state[order] < 2]
+    time_s, gpus, up, idle_w, group = (
+        time_s[order],
+        gpus[order],
+        state[order] == 0,
+        idle_w[order],
+        group[order],
+    )
+    for k in range(groups):
+        mine = group == k
+        yield k, time_s[mine], until[mine], gpus[mine], up[mine], idle_w[mine]

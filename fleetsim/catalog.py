@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 
 from fleetsim.assets import folder
 from fleetsim.errors import InputError, Problem
-from fleetsim.gpu_model import ESTIMATE, FIGURES, Figure, GpuModel, RentalPrice
+from fleetsim.gpu_model import COOLING, ESTIMATE, FIGURES, Figure, GpuModel, RentalPrice
 from fleetsim.safeyaml import Loc, load_located, read_text, show, suggest
 
 __all__ = [
@@ -151,6 +151,8 @@ class _Reader:
             try:
                 if name == "rental_prices":
                     values[name] = self._rental_prices(raw)
+                elif name == "cooling":
+                    values[name] = _choice(raw, COOLING)
                 elif kind == "str":
                     values[name] = _text("" if raw is None and name == "notes" else raw)
                 elif raw is None and kind.endswith("None"):
@@ -206,6 +208,12 @@ def _text(raw: object) -> str:
     return raw
 
 
+def _choice(raw: object, choices: tuple[str, ...]) -> str:
+    if (text := _text(raw)) not in choices:
+        raise _Fault(f"{show(text)} is none of {', '.join(choices)}", "Write one of them.")
+    return text
+
+
 def _date(value: object) -> datetime.date:
     try:
         return datetime.date.fromisoformat(str(value))
@@ -229,14 +237,31 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 
 def _contradictions(
-    *, idle_w: float, tdp_w: float, gpus_per_server: int, server_max_w: float, **rest: Any
+    *,
+    idle_w: float,
+    context_w: float,
+    tdp_w: float,
+    power_exponent: float,
+    gpus_per_server: int,
+    server_max_w: float,
+    server_idle_w: float,
+    **rest: Any,
 ) -> Iterator[tuple[str, str, str]]:
     """Figures that are each possible but not together: field, message, remedy."""
-    if idle_w > tdp_w:
-        yield "idle_w", f"{idle_w:g} W is above tdp_w, {tdp_w:g} W", "Idle is the lower of the two."
-    if server_max_w < (gpus_w := gpus_per_server * tdp_w):
+    if idle_w >= tdp_w:
+        yield "idle_w", f"{idle_w:g} W is not below tdp_w, {tdp_w:g} W", "Idle is the lower of the two."
+    elif idle_w + context_w > tdp_w:
+        message = f"{context_w:g} W above idle_w, {idle_w:g} W, is above tdp_w, {tdp_w:g} W"
+        yield "context_w", message, "It is what a process without kernels adds."
+    if power_exponent > 1:
+        yield "power_exponent", f"{power_exponent:g} is above 1", "Write 1 for linear, less if it saturates."
+    outside_w = server_max_w - (gpus_w := gpus_per_server * tdp_w)
+    if outside_w < 0:
         message = f"{server_max_w:g} W is less than {gpus_per_server} GPUs of {tdp_w:g} W draw, {gpus_w:g} W"
         yield "server_max_w", message, "It is the whole server, GPUs included."
+    elif server_idle_w > outside_w:
+        message = f"{server_idle_w:g} W is above its maximum, {server_max_w:g} - {gpus_w:g} = {outside_w:g} W"
+        yield "server_idle_w", message, "It is the server outside its GPUs."
     if rest["available"] < rest["announced"]:
         message = f"{rest['available']} is before the announcement on {rest['announced']}"
         yield "available", message, "Correct one of the dates."

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fleetsim.reporting.page import PAPER, Look, config, figure, page
 from fleetsim_traces.table import Trace
 
 if TYPE_CHECKING:
@@ -25,19 +26,18 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito; dark needs lighter ones
-_LIGHT = {"ink": "#1f2328", "quiet": "#59636e", "grid": "#d8dee4", "paper": "#ffffff", "a": BLUE, "b": ORANGE}
-_DARK = {
-    "ink": "#e6edf3",
-    "quiet": "#9198a1",
-    "grid": "#30363d",
-    "paper": "#0d1117",
-    "a": "#56B4E9",
-    "b": "#E69F00",
+#: Light and dark: Okabe and Ito's, which dark paper needs lighter. ``run-0`` and on are those of runs; their
+#: dashes differ where the colours come round.
+_PALETTE = {
+    "a": ("#0072B2", "#56B4E9"),
+    "b": ("#D55E00", "#E69F00"),
+    "run-0": ("#0072B2", "#56B4E9"),
+    "run-1": ("#D55E00", "#E69F00"),
+    "run-2": ("#009E73", "#2DC49A"),
+    "run-3": ("#CC79A7", "#E8A5CB"),
+    "run-4": PAPER["ink"],
 }
-#: Colours and dashes of runs: Okabe and Ito's, the dashes differ where the colours come round.
-_RUNS_LIGHT = (BLUE, ORANGE, "#009E73", "#CC79A7", "#1f2328")
-_RUNS_DARK = ("#56B4E9", "#E69F00", "#2DC49A", "#E8A5CB", "#e6edf3")
+_RUN_COLOURS = 5
 _DASHES = ([1, 0], [6, 3], [2, 2], [9, 3, 2, 3])
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _POINTS = 240  # of a curve: more do not show
@@ -58,11 +58,12 @@ _RUN_TITLES = {
 
 
 def trace_charts(
-    trace: Trace, *, gpus: float | None = None, zone: str = "UTC", dark: bool = False
+    trace: Trace, *, gpus: float | None = None, zone: str = "UTC", dark: bool | None = False
 ) -> dict[str, Any]:
     """The charts of *trace* by name, as Altair charts; *gpus* is the capacity drawn with the offered load.
 
-    Names are arrivals, load, durations, sizes, tenants. Hours and weekdays are those of *zone* (IANA).
+    Names are arrivals, load, durations, sizes, tenants. Hours and weekdays are those of *zone* (IANA). With
+    *dark* None they are for a page, which is light or dark as its reader's system is.
     """
     import polars as pl
 
@@ -74,7 +75,7 @@ def trace_charts(
         jobs[n].cast(pl.Float64).to_numpy() for n in ("submit_s", "duration_s", "gpus")
     )
     busy = width * jobs["gpu_share"].cast(pl.Float64).to_numpy()
-    colours = _DARK if dark else _LIGHT
+    colours = Look(_PALETTE, dark)
     by_tenant = (
         jobs.with_columns(gpu_s=busy * duration_s).group_by("tenant").agg(pl.len(), pl.col("gpu_s").sum())
     )
@@ -97,7 +98,7 @@ def _data(**columns: Any) -> alt.InlineData:
     return alt.InlineData([dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)])
 
 
-def _arrivals(trace: Trace, submit_s: Floats, zone: str, colours: Mapping[str, str]) -> Any:
+def _arrivals(trace: Trace, submit_s: Floats, zone: str, colours: Look) -> Any:
     import altair as alt
 
     from fleetsim_traces.profile import local_hours
@@ -143,9 +144,7 @@ def offered_load(
     return (edges[:-1] + edges[1:]) / 2, np.diff(np.interp(edges, times, area)) / np.diff(edges)
 
 
-def _load(
-    submit_s: Floats, duration_s: Floats, busy: Floats, gpus: float | None, colours: Mapping[str, str]
-) -> Any:
+def _load(submit_s: Floats, duration_s: Floats, busy: Floats, gpus: float | None, colours: Look) -> Any:
     import altair as alt
 
     at, level = offered_load(submit_s, duration_s, busy)
@@ -178,9 +177,7 @@ def _time_unit(span_s: float) -> tuple[int, str]:
     )
 
 
-def _curves(
-    points: Mapping[str, tuple[Any, Any]], x: Any, y: Any, colours: Mapping[str, str], **mark: Any
-) -> Any:
+def _curves(points: Mapping[str, tuple[Any, Any]], x: Any, y: Any, colours: Look, **mark: Any) -> Any:
     """Curves in one chart: by jobs, and by GPU time dashed."""
     import altair as alt
 
@@ -213,9 +210,7 @@ def _share_axis(title: str) -> Any:
     return alt.Y("y:Q", title=title, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
 
 
-def _distribution(
-    values: Floats, weights: Floats, title: str, colours: Mapping[str, str], *, steps: bool = False
-) -> Any:
+def _distribution(values: Floats, weights: Floats, title: str, colours: Look, *, steps: bool = False) -> Any:
     """Cumulative shares of jobs and of GPU time up to each value."""
     import altair as alt
 
@@ -237,7 +232,7 @@ def _distribution(
     return _curves(points, x, _share_axis("Share of all, up to that value"), colours, **mark)
 
 
-def _lorenz(jobs: Any, gpu_s: Any, colours: Mapping[str, str]) -> Any:
+def _lorenz(jobs: Any, gpu_s: Any, colours: Look) -> Any:
     """Share of the total that the smallest tenants have: the diagonal if all were alike."""
     import altair as alt
 
@@ -261,26 +256,16 @@ def _lorenz(jobs: Any, gpu_s: Any, colours: Mapping[str, str]) -> Any:
     return even + _curves(points, x_axis, _share_axis("Share of the total"), colours)
 
 
-def _themed(chart: Any, title: str, dark: bool, *, width: int | str = _WIDTH) -> dict[str, Any]:
-    """The Vega-Lite specification of a chart, in the colours of the page."""
-    c = _DARK if dark else _LIGHT
+def _themed(chart: Any, title: str, look: Look) -> dict[str, Any]:
+    """The Vega-Lite specification of a chart, in the colours of *look*; of a page, as wide as its room."""
     spec: dict[str, Any] = chart.to_dict(validate=False)
-    spec["title"] = {"text": title, "anchor": "start", "fontSize": 15, "color": c["ink"], "offset": 12}
-    if width == "container":
+    spec["title"] = {"text": title, "anchor": "start", "fontSize": 15, "color": look["ink"], "offset": 12}
+    if look.page:
         for part in (spec, *spec.get("layer", ())):
             part.pop("width", None)
-        spec["width"], spec["height"] = "container", _HEIGHT
+        spec |= {"width": "container", "height": _HEIGHT}
         spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    axis = {"labelColor": c["quiet"], "titleColor": c["ink"], "gridColor": c["grid"],
-            "domainColor": c["grid"], "tickColor": c["grid"], "titleFontWeight": "normal", "titlePadding": 8,
-            "labelOverlap": "greedy", "labelFontSize": 11, "titleFontSize": 12}  # fmt: skip
-    spec["config"] = {
-        "background": c["paper"], "font": "system-ui, Segoe UI, Helvetica, Arial, sans-serif", "axis": axis,
-        "legend": {"labelColor": c["ink"], "titleColor": c["ink"], "labelFontSize": 12,
-                   "titleFontWeight": "normal"},
-        "view": {"stroke": None},
-    }  # fmt: skip
-    return spec
+    return spec | {"config": config(look)}
 
 
 def trace_png(
@@ -292,8 +277,8 @@ def trace_png(
     import vl_convert
 
     found = trace_charts(trace, gpus=gpus, zone=zone, dark=dark)
-    c = _DARK if dark else _LIGHT
-    specs = [_themed(chart, _TITLES[name], dark) for name, chart in found.items()]
+    look = Look(_PALETTE, dark)
+    specs = [_themed(chart, _TITLES[name], look) for name, chart in found.items()]
     config, datasets = specs[0]["config"], dict[str, Any]()
     for spec in specs:
         datasets |= spec.pop("datasets")
@@ -301,7 +286,7 @@ def trace_png(
             spec.pop(key, None)
     page = {
         "$schema": alt.SCHEMA_URL,
-        "title": {"text": title, "anchor": "start", "fontSize": 18, "color": c["ink"], "offset": 16},
+        "title": {"text": title, "anchor": "start", "fontSize": 18, "color": look["ink"], "offset": 16},
         "concat": specs,
         "columns": 2,
         "spacing": 36,
@@ -320,7 +305,7 @@ def trace_page(trace: Trace, *, title: str, gpus: float | None = None, zone: str
     from fleetsim_traces.profile import profile
 
     facts = profile(trace, zone=zone)
-    charts = {dark: trace_charts(trace, gpus=gpus, zone=zone, dark=dark) for dark in (False, True)}
+    charts = trace_charts(trace, gpus=gpus, zone=zone, dark=None)
     about = [
         ("jobs", f"{facts['jobs']:,}"),
         ("days", f"{facts['span_s'] / 86400:,.1f}"),
@@ -333,7 +318,8 @@ def trace_page(trace: Trace, *, title: str, gpus: float | None = None, zone: str
     said = any(note.startswith("Generated") for note in trace.notes)
     kind = "Generated: no cluster ever ran these jobs. " if trace.generated and not said else ""
     notes = " ".join(html.escape(note) for note in trace.notes)
-    return _page(title, f'<div class="tiles">{tiles}</div>\n<p>{kind}{notes}</p>', charts, _TITLES)
+    body = f'<div class="tiles">{tiles}</div>\n<p class="quiet">{kind}{notes}</p>'
+    return _page(title, body, charts, _TITLES)
 
 
 def comparison_page(comparison: Mapping[str, Any], curves: Mapping[str, Any], *, title: str) -> str:
@@ -344,20 +330,25 @@ def comparison_page(comparison: Mapping[str, Any], curves: Mapping[str, Any], *,
     from fleetsim.comparison import sections
 
     policy, *figures = sections(comparison)
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in ("* best of its row", *comparison["notes"]))
+    notes = "".join(
+        f"<p class=quiet>{html.escape(note)}</p>" for note in ("* best of its row", *comparison["notes"])
+    )
     meanings = {row.label: row.meaning for section in figures for row in section.rows}
     meanings["private share"] = comparison["definitions"]["private_share"]
     defined = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in meanings.items()
     )
-    tables = "".join(_table(section) for section in figures)
+    tables = "".join(section_table(section) for section in figures)
     after = f'<div class="charts">{tables}</div>{notes}<details><summary>What the figures mean</summary>'
-    charts = {dark: comparison_charts(curves, dark=dark) for dark in (False, True)}
-    return _page(title, _table(policy), charts, _RUN_TITLES, f"{after}<dl>{defined}</dl></details>")
+    charts = comparison_charts(curves, dark=None)
+    return _page(title, section_table(policy), charts, _RUN_TITLES, f"{after}<dl>{defined}</dl></details>")
 
 
-def comparison_charts(curves: Mapping[str, Any], *, dark: bool = False) -> dict[str, Any]:
-    """The charts of runs side by side by name: waits, changes, queue, gpus; those that there is data for."""
+def comparison_charts(curves: Mapping[str, Any], *, dark: bool | None = False) -> dict[str, Any]:
+    """The charts of runs side by side by name: waits, changes, queue, gpus; those that there is data for.
+
+    With *dark* None they are for a page, which is light or dark as its reader's system is.
+    """
     import altair as alt
 
     unit, label = _time_unit(max((x[-1] for x, _ in curves["queue"].values()), default=0.0))
@@ -377,22 +368,22 @@ def comparison_charts(curves: Mapping[str, Any], *, dark: bool = False) -> dict[
         "queue": (time, alt.Y("y:Q", title="Jobs waiting", axis=alt.Axis(format=",~r"))),
         "gpus": (time, alt.Y("y:Q", title="GPUs allocated", axis=alt.Axis(format=",~r"))),
     }  # fmt: skip
-    runs = list(curves["waits"])
+    runs, look = list(curves["waits"]), Look(_PALETTE, dark)
     charts = {}
     for name, (x, y) in axes.items():
         scale = unit if name in ("queue", "gpus") else 1
         points = {run: (xs / scale, ys) for run, (xs, ys) in curves[name].items() if len(xs)}
         if points:
             mark = {"interpolate": "step"} if name == "changes" else {}
-            charts[name] = _run_lines(points, runs, x, y, dark, **mark)
+            charts[name] = _run_lines(points, runs, x, y, look, **mark)
     if "changes" in charts:
-        one = alt.Chart(_data(x=[1.0])).mark_rule(color=(_DARK if dark else _LIGHT)["quiet"])
+        one = alt.Chart(_data(x=[1.0])).mark_rule(color=look["quiet"])
         charts["changes"] = one.encode(x="x:Q") + charts["changes"]
     return charts
 
 
 def _run_lines(
-    points: Mapping[str, tuple[Floats, Floats]], runs: Sequence[str], x: Any, y: Any, dark: bool, **mark: Any
+    points: Mapping[str, tuple[Floats, Floats]], runs: Sequence[str], x: Any, y: Any, look: Look, **mark: Any
 ) -> Any:
     """A line for each run, in the colour and dashes of its place among *runs*."""
     import altair as alt
@@ -402,7 +393,6 @@ def _run_lines(
         y=[float(v) for _, ys in points.values() for v in ys],
         run=[run for run, (xs, _) in points.items() for _ in xs],
     )
-    colours = _RUNS_DARK if dark else _RUNS_LIGHT
     place = [runs.index(run) for run in points]
     legend = alt.Legend(title=None, orient="top", columns=2, labelLimit=150, symbolStrokeWidth=2.2,
                         symbolType="stroke", symbolSize=300)  # fmt: skip
@@ -414,7 +404,7 @@ def _run_lines(
             x=x,
             y=y,
             color=alt.Color("run:N", sort=domain, legend=legend, scale=alt.Scale(
-                domain=domain, range=[colours[i % len(colours)] for i in place])),
+                domain=domain, range=[look[f"run-{i % _RUN_COLOURS}"] for i in place])),
             strokeDash=alt.StrokeDash("run:N", sort=domain, legend=legend, scale=alt.Scale(
                 domain=domain, range=[_DASHES[i % len(_DASHES)] for i in place])),
             tooltip=[alt.Tooltip("run:N", title="Run"), alt.Tooltip("x:Q", format=".3~s"),
@@ -423,7 +413,7 @@ def _run_lines(
     )  # fmt: skip
 
 
-def _table(section: Section) -> str:
+def section_table(section: Section) -> str:
     """A section of a comparison as an HTML table, which scrolls where it is too wide."""
     heads = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in section.runs)
     rows = [f"<thead><tr><td></td>{heads}</tr></thead>"]
@@ -439,86 +429,10 @@ def _table(section: Section) -> str:
 
 
 def _page(
-    title: str,
-    body: str,
-    charts: Mapping[bool, Mapping[str, Any]],
-    titles: Mapping[str, str],
-    after: str = "",
+    title: str, body: str, charts: Mapping[str, Any], titles: Mapping[str, str], after: str = ""
 ) -> str:
-    """A page of *charts*, by whether they are dark and by name, between *body* and *after* (HTML)."""
-    import vl_convert
-
-    specs = {
-        "dark" if dark else "light": {
-            name: _themed(chart, titles[name], dark, width="container") for name, chart in named.items()
-        }
-        for dark, named in charts.items()
-    }
-    script = vl_convert.javascript_bundle(_SCRIPT.replace("__SPECS__", json.dumps(specs)))
-    figures = "".join(
-        f'<figure id="{name}" role="img" aria-label="{titles[name]}"></figure>' for name in specs["light"]
-    )
-    return _PAGE.format(
-        title=html.escape(title),
-        body=body,
-        after=after,
-        figures=figures,
-        script=script.replace("</script", "<\\/script"),
-    )
-
-
-_SCRIPT = """
-const specs = __SPECS__;
-const query = window.matchMedia("(prefers-color-scheme: dark)");
-async function draw() {
-  for (const [name, spec] of Object.entries(specs[query.matches ? "dark" : "light"])) {
-    await vegaEmbed("#" + name, spec, {actions: false, renderer: "svg"});
-  }
-}
-query.addEventListener("change", draw);
-draw();
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
- script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --ink: #1f2328; --quiet: #59636e; --paper: #ffffff; --line: #d8dee4; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --ink: #e6edf3; --quiet: #9198a1; --paper: #0d1117; --line: #30363d; }}
-}}
-* {{ box-sizing: border-box; }}
-body {{ margin: 0 auto; max-width: 1180px; padding: 24px 20px; background: var(--paper); color: var(--ink);
-  font: 15px/1.45 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }}
-h1 {{ font-size: 22px; margin: 0 0 16px; overflow-wrap: anywhere; }}
-.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 10px; }}
-.tiles div {{ border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; }}
-.tiles b {{ display: block; font-size: 19px; font-variant-numeric: tabular-nums; }}
-.tiles span, p {{ color: var(--quiet); font-size: 13px; }}
-h2 {{ font-size: 15px; margin: 0 0 4px; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }}
-.charts table {{ width: 100%; }}
-td, th {{ padding: 3px 0 3px 14px; text-align: right; white-space: nowrap; font-weight: normal;
-  border-bottom: 1px solid var(--line); }}
-th[scope=row], thead td {{ position: sticky; left: 0; min-width: 110px; padding-left: 0; text-align: left;
-  white-space: normal; color: var(--quiet); background: var(--paper); }}
-th[scope=col] {{ font-weight: 600; }}
-summary, dl {{ font-size: 13px; color: var(--quiet); }}
-dt {{ color: var(--ink); margin-top: 6px; }}
-dd {{ margin: 0 0 0 16px; max-width: 80ch; }}
-.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr));
-  gap: 28px 32px; margin-top: 24px; }}
-figure {{ margin: 0; width: 100%; min-width: 0; min-height: 300px; }}
-</style>
-<h1>{title}</h1>
-{body}
-<div class="charts">{figures}</div>
-{after}
-<script type="module">{script}</script>
-</html>
-"""
+    """A page of *charts* by name, between *body* and *after* (HTML)."""
+    look = Look(_PALETTE)
+    specs = {name: _themed(chart, titles[name], look) for name, chart in charts.items()}
+    figures = "".join(figure(name, titles[name]) for name in specs)
+    return page(title, f'{body}\n<div class="charts">{figures}</div>\n{after}', specs, _PALETTE)

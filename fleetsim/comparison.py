@@ -340,10 +340,15 @@ def _with_rho(jobs: pl.DataFrame, run: Run) -> pl.DataFrame:
     )
 
 
+def figures(run: Run) -> dict[str, float | int | None]:
+    """All of ``FIGURES`` of one run, in their order; None where the run has not what it is a figure of."""
+    jobs = _jobs(run)
+    return _figures(run, jobs, _by_tenant(jobs))
+
+
 def _figures(
     run: Run, jobs: pl.DataFrame, tenants: Sequence[Mapping[str, Any]]
 ) -> dict[str, float | int | None]:
-    """All of ``FIGURES`` of one run, in their order."""
     fleet = summary.utilisation(summary.usage_measures(run), [])[0]
     statuses = dict(jobs.group_by("status").len().rows())
     left = statuses.get("running", 0) + statuses.get("queued", 0)

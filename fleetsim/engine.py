@@ -8,23 +8,23 @@ SimPy's event list: one driving event runs them from columns and a heap of its o
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 import simpy
 
 from fleetsim.fleet import Pool
-from fleetsim.observer import Attempts, Observer
+from fleetsim.observer import MIGRATED, PREEMPTED, Attempts, Observer
 from fleetsim.policies.desk import Queue
 from fleetsim.policies.placement import Placement
 from fleetsim.slicing import Slicing
 
-#: SimPy priorities at equal times. Finishes come before all of them; 0 is SimPy's URGENT, 1 its NORMAL, which
-#: repairs and failures will have.
-DELIVERY, ARRIVAL = 2, 9
+#: SimPy priorities at equal times. Finishes come before all of them; 0 is SimPy's URGENT, 1 its NORMAL.
+#: Power limits change when all nodes of that time have come and gone.
+REPAIR, DELIVERY, POWER, ARRIVAL = 1, 2, 3, 9
 
 
 class _Moment(simpy.Event):
@@ -70,7 +70,7 @@ class JobColumns:
     duration_s: array[float]  # on the reference GPU
     gpus: list[int]
     shape_of: list[int]
-    shapes: Sequence[Options]
+    shapes: list[Options]  # speeds in it may change: see Replay.repace
     asks: list[int] = field(default_factory=list)  # empty: as gpus
 
 
@@ -86,8 +86,35 @@ class Restart:
     cost_s: Sequence[float]
     checkpoint_s: Sequence[float]
     setup_s: float = 0.0
+    write_s: float = (
+        0.0  # in which the work stands still while a checkpoint is written; none at the job's end
+    )
     moves_free: bool = False  # to other GPUs, without a break
     every_pass: bool = False  # running jobs pay the cost in every pass, up to their work since the last one
+
+    def writing_s(self, job: int, work_s: float) -> float:
+        """Time that *work_s* of work take longer because of checkpoints."""
+        every_s = self.checkpoint_s[job]
+        if not self.write_s or not 0 < every_s < inf:
+            return 0.0
+        return self.write_s * max(0, ceil(work_s / every_s) - 1)
+
+    def kept(self, job: int, worked_s: float) -> tuple[float, float]:
+        """Of *worked_s*: the work that was saved, and the time that went into writing it."""
+        every_s = self.checkpoint_s[job]
+        if not every_s:
+            return worked_s, 0.0
+        if every_s == inf:
+            return 0.0, 0.0
+        saved = worked_s // (every_s + self.write_s)
+        return saved * every_s, saved * self.write_s
+
+    def written_s(self, job: int, worked_s: float) -> float:
+        """Of *worked_s* the time that went into checkpoints, one that is begun included."""
+        if not self.write_s:
+            return 0.0
+        work_s, writing_s = self.kept(job, worked_s)
+        return writing_s + max(0.0, worked_s - work_s - writing_s - self.checkpoint_s[job])
 
 
 class Replay:
@@ -121,6 +148,8 @@ class Replay:
         self.jobs = jobs
         self._asks = jobs.asks or jobs.gpus
         self.attempts = attempts
+        #: Jobs that were started on each node: those that run there are among them. None: nobody asks.
+        self.residents: list[list[int]] | None = None
         self._submit_s = jobs.submit_s + array("d", (inf,))
         self._pool_of = pool_of
         self._place = placement
@@ -161,8 +190,12 @@ class Replay:
 
     def close(self, end_s: float) -> None:
         """End the history at *end_s*: report the attempts that are still running, in order of jobs."""
+        attempts, restart = self.attempts, self._restart
         for job in self.running_jobs():
-            self.attempts.end_s[job] = end_s
+            attempts.end_s[job] = end_s
+            if restart is not None and restart.write_s:
+                worked_s = max(0.0, end_s - attempts.since(job) - attempts.owed_s.get(job, 0.0))
+                attempts.checkpoint_s[job] = restart.written_s(job, worked_s)
             self._observer.cut_off(job)
 
     def left_s(self, job: int) -> float:
@@ -197,17 +230,70 @@ class Replay:
         """All running jobs, in order of arrival."""
         return sorted({job for at_s, job in self._ends if job >= 0 and self._holds(at_s, job)})
 
-    def evict(self, jobs: Iterable[int]) -> None:
+    def jobs_on(self, node: int) -> list[int]:
+        """The jobs that run on *node*, in order of arrival, where ``residents`` are kept."""
+        assert self.residents is not None
+        attempts, now = self.attempts, self.clock.now
+        here = [
+            job
+            for job in set(self.residents[node])
+            if attempts.end_s[job] > now
+            and ((at := attempts.node[job]) == node or (at < 0 and node in attempts.gangs[~at][::2]))
+        ]
+        here.sort()
+        self.residents[node] = here[:]
+        return here
+
+    def evict(self, jobs: Iterable[int], why: int = PREEMPTED) -> None:
         """Stop running *jobs* now, outside a pass: they wait again."""
         for job in jobs:
             self.stop(job)
-            self._end_attempt(job, self.clock.now)
+            self._end_attempt(job, self.clock.now, why)
             if self.queue.ended is not None:
                 self.queue.ended(job)
             self.queue.push(job)
         self.running = len(self._ends) - self._not_jobs
         self._waiting = bool(len(self.queue))
         self._freed = True
+
+    def repace(self, shapes: Sequence[Options], changed: Collection[tuple[int, Pool]]) -> None:
+        """From now on jobs have the speeds of *shapes*, which names the same pools; call it between passes.
+
+        Running jobs go on where they are: those whose shape and pool are in *changed* in another row of the
+        allocations. What they have done so far stays done, whatever becomes of them, as if a checkpoint had
+        been written that moment for nothing. Queues that plan with the ends of running jobs keep those they
+        expected: the change was none that anybody foresaw.
+        """
+        attempts, restart, now = self.attempts, self._restart, self.clock.now
+        assert restart is not None
+        shape_of = self.jobs.shape_of
+        jobs = [job for job in self.running_jobs() if (shape_of[job], self.pool_of(job)) in changed]
+        before = [self._speed(job) for job in jobs]
+        self.jobs.shapes[:] = shapes
+        for job, speed in zip(jobs, before, strict=True):
+            if elapsed_s := now - attempts.since(job):
+                owed_s = attempts.owed_s.get(job, 0.0)
+                served_s = min(owed_s, elapsed_s)
+                writing_s = restart.written_s(job, elapsed_s - served_s)
+                done_s = (elapsed_s - served_s - writing_s) * speed
+                self._left_s[job] = max(0.0, self._left_s[job] - done_s)
+                self._observer.continued(job, now, served_s, writing_s)
+                attempts.since_s[job] = now
+                if owed_s:
+                    attempts.owed_s[job] = owed_s - served_s
+            work_s = self._left_s[job] / self._speed(job)
+            end_s = now + work_s + attempts.owed_s.get(job, 0.0)
+            if restart.write_s:
+                end_s += self._write(job, work_s)
+            self._retime(job, end_s)
+        self.retimes += 1
+
+    def _retime(self, job: int, end_s: float) -> None:
+        """*job*, which runs, ends at *end_s* now."""
+        self.attempts.end_s[job] = end_s
+        heappush(self._ends, (end_s, job))
+        self._stale[job] = self._stale.get(job, 0) + 1
+        self._not_jobs += 1
 
     def _speed(self, job: int) -> float:
         """Of *job*, where it runs: reference GPU = 1."""
@@ -237,28 +323,28 @@ class Replay:
         del self._halted[job]
         return True
 
-    def _end_attempt(self, job: int, now: float, moved: bool = False) -> None:
+    def _end_attempt(self, job: int, now: float, why: int = PREEMPTED) -> None:
         """End the attempt of *job*, stopped in this pass: what it has done, what it loses, what it owes.
 
-        A job that *moved* runs on elsewhere at once; where only the number of GPUs counts, that is free.
+        A job that migrates runs on elsewhere at once; where only the number of GPUs counts, that is free.
         """
         attempts, restart = self.attempts, self._restart
         assert restart is not None
         del self._halted[job]
         owed_s = attempts.owed_s.get(job, 0.0)
-        elapsed_s = now - attempts.start_s[job]
+        elapsed_s = now - attempts.since(job)
         served_s = min(owed_s, elapsed_s)
         worked_s = elapsed_s - served_s
-        free = moved and restart.moves_free
-        every_s = 0.0 if free else restart.checkpoint_s[job]
-        kept_s = worked_s if not every_s else worked_s // every_s * every_s if every_s < inf else 0.0
+        free = why == MIGRATED and restart.moves_free
+        kept_s, writing_s = (worked_s, 0.0) if free else restart.kept(job, worked_s)
         if kept_s:
             self._left_s[job] = max(0.0, self._left_s[job] - kept_s * self._speed(job))
         attempts.end_s[job] = now
-        if elapsed_s:
+        if elapsed_s or job in attempts.since_s:
             cost_s = 0.0 if free or restart.every_pass else restart.cost_s[job]
             attempts.owed_s[job] = owed_s - served_s + cost_s
-            self._observer.stopped(job, served_s, worked_s - kept_s, moved)
+            self._observer.stopped(job, served_s, worked_s - kept_s - writing_s, writing_s, why)
+            attempts.since_s.pop(job, None)
         self._stale[job] = self._stale.get(job, 0) + 1
         self._down.add(job)
         self._not_jobs += 1
@@ -271,10 +357,7 @@ class Replay:
             worked_s = now - max(attempts.start_s[job], self._passed_s)
             if pay_s := min(worked_s, cost_s[job]):
                 attempts.owed_s[job] = attempts.owed_s.get(job, 0.0) + pay_s
-                attempts.end_s[job] += pay_s
-                heappush(self._ends, (attempts.end_s[job], job))
-                self._stale[job] = self._stale.get(job, 0) + 1
-                self._not_jobs += 1
+                self._retime(job, attempts.end_s[job] + pay_s)
         self._passed_s = now
         self.retimes += 1
 
@@ -288,18 +371,14 @@ class Replay:
         """The pass is over: jobs that share GPUs with more or fewer others now go on at another rate."""
         attempts = self.attempts
         for job, rate, held in slicing.changes():
-            elapsed_s, speed = now - attempts.start_s[job], self._speed(job)
+            elapsed_s, speed = now - attempts.since(job), self._speed(job)
             if elapsed_s:
                 done_s = elapsed_s * speed * slicing.rate[job]
                 self._left_s[job] = max(0.0, self._left_s[job] - done_s)
-                attempts.end_s[job] = now
-                self._observer.resliced(job)
-                attempts.start_s[job] = now
+                self._observer.continued(job, now, 0.0, 0.0)
+                attempts.since_s[job] = now
             if elapsed_s or rate != slicing.rate[job]:
-                attempts.end_s[job] = now + self._left_s[job] / (speed * rate)
-                heappush(self._ends, (attempts.end_s[job], job))
-                self._stale[job] = self._stale.get(job, 0) + 1
-                self._not_jobs += 1
+                self._retime(job, now + self._left_s[job] / (speed * rate))
             slicing.rate[job], slicing.held[job] = rate, held
 
     def _holds(self, at_s: float, job: int) -> bool:
@@ -343,6 +422,8 @@ class Replay:
         next_submit_s = submit_s[arrived]
 
         stoppable = self._restart is not None or slicing is not None
+        writes = self._restart is not None and self._restart.write_s > 0
+        residents = self.residents
 
         def start(job: int) -> bool:
             if stoppable and job in halted and not self.afresh and self._resume(job):
@@ -357,7 +438,7 @@ class Replay:
                 if stoppable and job in halted:
                     if where == (node_of[job] if node_of[job] >= 0 else gangs[~node_of[job]]):
                         return self._resume(job)
-                    self._end_attempt(job, now, moved=True)
+                    self._end_attempt(job, now, MIGRATED)
                 if type(where) is int:
                     pool.take(where, asks)
                     node_of[job] = where
@@ -375,6 +456,12 @@ class Replay:
                 if stoppable:
                     end_s += owed_s.get(job, 0.0)
                     down.discard(job)
+                    if writes:
+                        end_s += self._write(job, left_s[job] / speed)
+                    if residents is not None:
+                        at = node_of[job]
+                        for node in (at,) if at >= 0 else gangs[~at][::2]:
+                            residents[node].append(job)
                 started_s[job] = now
                 ended_s[job] = end_s
                 push_end(ends, (end_s, job))
@@ -449,19 +536,15 @@ class Replay:
         self.arrived, self._freed, self._waiting = arrived, freed, waiting
         self.running = len(ends) - self._not_jobs
 
+    def _write(self, job: int, work_s: float) -> float:
+        """The time that *job*, which starts, will spend on checkpoints in *work_s* of work."""
+        assert self._restart is not None
+        writing_s = self.attempts.checkpoint_s[job] = self._restart.writing_s(job, work_s)
+        return writing_s
+
     def _hold(self, now: float) -> None:
         """Put a pass off to the next multiple of the interval."""
         at_s = (now // self._interval_s + 1) * self._interval_s
         if at_s > self._tick_s:
             self._tick_s = at_s
             self.review(at_s)
-
-
-def deliver(
-    clock: Clock, replay: Replay, deliveries: Sequence[tuple[float, Callable[[], Any]]]
-) -> Generator[simpy.Event]:
-    """Process: bring each delivery into service at its time. *deliveries* are ``(at_s, bring)``, sorted."""
-    for at_s, bring in deliveries:
-        yield clock.moment(at_s, DELIVERY)
-        bring()
-        replay.capacity_added()

@@ -8,9 +8,9 @@ import platform
 import time
 from array import array
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import version
 from math import inf
 from pathlib import Path
@@ -24,17 +24,21 @@ from fleetsim.books import Books, Check, period_edges, verify
 from fleetsim.clustering import SizePool
 from fleetsim.defragment import Defragment
 from fleetsim.eligibility import REJECT_REASONS, Shapes, build_pools, find_shapes
-from fleetsim.engine import Clock, JobColumns, Replay, Restart, deliver
+from fleetsim.engine import Clock, JobColumns, Replay, Restart
 from fleetsim.errors import FleetsimError
 from fleetsim.fleet import Fleet, Pool
+from fleetsim.life.ledger import ledger
+from fleetsim.life.money import Money
+from fleetsim.life.power import capped_sites
+from fleetsim.life.start import begin, stops_jobs
 from fleetsim.maintenance import Reservation, maintain, reserve, with_reservations
 from fleetsim.observer import Attempts
 from fleetsim.policies.clusters import parts
 from fleetsim.policies.desk import Desk, Queue, Terms
 from fleetsim.policies.placement import PLACEMENTS
 from fleetsim.policies.queue import build
-from fleetsim.recorder import Recorder, TableWriter
-from fleetsim.records import Cohort, Jobs
+from fleetsim.recorder import Recorder, write_table
+from fleetsim.records import GENERAL, Cohort, Jobs
 from fleetsim.runfolder import Run
 from fleetsim.scenario import Scenario
 from fleetsim.shared import SharedFleet, share_fleet
@@ -80,18 +84,19 @@ def run(
     runfolder.check_target(out, force)
     began, began_cpu = time.time(), time.process_time()
     jobs, sources = load_jobs(scenario, traces)
-    plans, pool_of = build_pools(scenario.cohorts)
     spec = scenario.spec
-    topology = Topology.of(spec.cohorts) if any(c.topology for c in spec.cohorts) else None
-    made = {pool: _equipped(pool, spec.scheduler.placement, topology) for pool in dict.fromkeys(pool_of)}
-    plans = [replace(plan, pool=made[plan.pool]) for plan in plans]
-    pool_of = [made[pool] for pool in pool_of]
+    words = scenario.cohort_words
+    topology = Topology.of(words) if any(c.topology for c in words) else None
     penalty = topology.penalty if topology and topology.costs else None
     shared = share_fleet(jobs, scenario.cohorts, spec) if spec.scheduler.sharing else None
     if shared:
         shapes, pool_of = shared.shapes, shared.pool_of
+        on_rung = [{0: pool_of[c.node_numbers[0]]} for c in scenario.cohorts]
     else:
-        shapes = find_shapes(jobs, plans, spec.workloads, spec.tenants, spec.scheduler)
+        make = _maker(spec.scheduler.placement, topology)
+        pools = build_pools(scenario.cohorts, spec.tiers, spec.descends, make)
+        pool_of, on_rung = pools.of_node, pools.on_rung
+        shapes = find_shapes(jobs, pools.plans, spec.workloads, spec.tenants, spec.scheduler)
     reservations = [
         Reservation(words.tenant, window, pool_of[window.nodes[0]].twin(), pool_of[window.nodes[0]])
         for words, window in zip(spec.reservations, scenario.reservations, strict=True)
@@ -100,16 +105,24 @@ def run(
         shapes = with_reservations(shapes, jobs, reservations)
     with runfolder.writing(out, force) as folder:
         evicts = any(window.stop for window in (*scenario.maintenance, *scenario.reservations))
+        evicts = evicts or stops_jobs(scenario) or bool(capped_sites(scenario.cohorts))
         restart = _restart(spec.scheduler, jobs, evicts or any(t.preemptible for t in spec.tenants))
         in_parts = restart is not None or (shared is not None and shared.slicing is not None)
         attempts = Attempts.of(len(jobs), in_parts)
         shares = (shared.pool, shared.slicing) if shared else (None, None)
-        recorder = Recorder(folder, jobs, shapes.rejected, scenario.cohorts, attempts, penalty, *shares)
+        tiers = [t.name for t in spec.tiers] or [GENERAL]
+        recorder = Recorder(
+            folder, jobs, shapes.rejected, scenario.cohorts, tiers, attempts, penalty, *shares
+        )
+        others = [spec.retirement.successor] if spec.retirement and spec.retirement.successor else []
+        money = Money(spec.economics, scenario.cohorts, scenario.start, others) if spec.economics else None
         end_s, replay = _simulate(
             scenario,
             jobs,
             shapes,
             pool_of,
+            on_rung,
+            money,
             penalty,
             shared,
             reservations,
@@ -124,21 +137,33 @@ def run(
             raise FleetsimError("the run ends after the year 9999: give it a horizon") from None
         rows = recorder.close(end_s)
         edges = period_edges(scenario.start, end_s, spec.usage_period)
-        books = Books(folder, scenario.cohorts, jobs.activities, jobs.tenants, edges)
-        with TableWriter(folder, "usage") as writer:
-            writer.write(books.usage)
-            rows["usage"] = writer.rows
-        checks = [*recorder.checks(replay.running, replay.waiting), *books.checks(recorder.allocated_gpu_s)]
+        books = Books(folder, scenario.cohorts, jobs.activities, jobs.tenants, tiers, edges)
+        rows["usage"] = write_table(folder, "usage", books.usage)
+        rows["ledger"] = write_table(folder, "ledger", _ledger(folder, scenario.cohorts, money))
+        installed_gpu_s = recorder.installed_gpu_s(end_s)
+        checks = recorder.checks(replay.running, replay.waiting)
+        checks += books.checks(recorder.allocated_gpu_s, installed_gpu_s)
         verify(checks)
         _write_manifest(folder, scenario, end_s, jobs, shapes, sources, rows, checks, (began, began_cpu))
     return runfolder.open_run(out)
 
 
-def _equipped(pool: Pool, placement: str, topology: Topology | None) -> Pool:
-    """*pool*, which is empty, as *placement* needs it: some must know more than what is free on a node."""
+def _ledger(folder: Path, cohorts: Sequence[Cohort], money: Money | None) -> dict[str, Any]:
+    """The columns of the ledger: none without money."""
+    import polars as pl
+
+    if money is None:
+        return {column.name: [] for column in schema.TABLES["ledger"]}
+    usage, node_states = (pl.read_parquet(folder / f"{name}.parquet") for name in ("usage", "node_states"))
+    return ledger(usage, node_states, cohorts, money.terms, money.price)
+
+
+def _maker(placement: str, topology: Topology | None) -> Callable[[str, int, list[int]], Pool]:
+    """What makes pools as *placement* needs them: some must know more than what is free on a node."""
     if placement == "topology" and topology:
-        return BlockPool(pool.name, pool.gpus_per_node, pool.free, topology.levels())
-    return SizePool(pool.name, pool.gpus_per_node, pool.free) if placement == "by_size" else pool
+        levels = topology.levels()
+        return lambda name, gpus_per_node, free: BlockPool(name, gpus_per_node, free, levels)
+    return SizePool if placement == "by_size" else Pool
 
 
 def _simulate(
@@ -146,6 +171,8 @@ def _simulate(
     jobs: Jobs,
     shapes: Shapes,
     pool_of: list[Pool],
+    on_rung: list[dict[int, Pool]],
+    money: Money | None,
     penalty: Callable[[tuple[int, ...]], float] | None,
     shared: SharedFleet | None,
     reservations: Sequence[Reservation],
@@ -198,21 +225,9 @@ def _simulate(
         shared.slicing if shared else None,
     )
 
-    def bring(cohort: Cohort, cause: str) -> None:
-        for node in cohort.node_numbers:
-            pool_of[node].add(node)
-            recorder.node_changed(clock.now, node, "up", cause)
-        detail = f"{cohort.nodes} nodes, {cohort.gpus} x {cohort.model.id} at {cohort.site.name}"
-        recorder.event(clock.now, cause, cohort.name, detail)
-
-    coming: list[tuple[float, Callable[[], None]]] = []
-    for cohort in sorted(scenario.cohorts, key=lambda c: c.delivered_s):
-        if cohort.delivered_s <= 0:
-            bring(cohort, "initial")
-        else:
-            coming.append((cohort.delivered_s, partial(bring, cohort, "delivery")))
-    clock.process(deliver(clock, replay, coming))
     fleet = Fleet(pool_of)
+    reserved = {r.pool: r.base for r in reservations}
+    begin(clock, replay, fleet, recorder, scenario, on_rung, money, jobs, reserved)
     for window in scenario.maintenance:
         clock.process(maintain(clock, replay, fleet, recorder, window))
     for reservation in reservations:
@@ -256,8 +271,9 @@ def _restart(scheduler: SchedulerSpec, jobs: Jobs, evicts: bool) -> Restart | No
     *evicts* tells whether anything but the queue stops jobs.
     """
     spec = scheduler.restart
-    setup_s = units.duration_s(spec.setup)
-    if not (evicts or scheduler.defragment or setup_s or scheduler.preemptive or scheduler.queue in PREEMPTS):
+    setup_s, write_s = units.duration_s(spec.setup), units.duration_s(spec.checkpoint_cost)
+    stops = evicts or scheduler.defragment or scheduler.preemptive or scheduler.queue in PREEMPTS
+    if not (stops or setup_s or write_s):
         return None
     cost_s = np.zeros(len(jobs))
     workload = np.array([a.workload for a in jobs.activities])[jobs.activity]
@@ -274,7 +290,7 @@ def _restart(scheduler: SchedulerSpec, jobs: Jobs, evicts: bool) -> Restart | No
         checkpoint_s = np.nan_to_num(jobs.checkpoint_s.astype(np.float64))
     costs = array("d", cost_s.tobytes()), array("d", checkpoint_s.tobytes())
     free = scheduler.placement == "pool" or scheduler.admit == "afresh"
-    return Restart(*costs, setup_s, moves_free=free, every_pass=spec.charge == "every_pass")
+    return Restart(*costs, setup_s, write_s, moves_free=free, every_pass=spec.charge == "every_pass")
 
 
 def _write_manifest(
@@ -299,7 +315,7 @@ def _write_manifest(
         "seed": scenario.spec.seed,
         "start": scenario.start.isoformat(),
         "end_s": end_s,
-        "versions": dict(_versions()),
+        "versions": dict(versions()),
         "sources": {s.workload: {**s.facts, "left_out": s.left_out} for s in sources},
         "node_list": scenario.node_list,
         "jobs": len(jobs),
@@ -331,7 +347,8 @@ def _write_manifest(
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of fleetsim and of what a run's tables depend on."""
     return {
         "fleetsim": __version__,
         **{name: version(name) for name in ("simpy", "numpy", "polars", "pyarrow")},

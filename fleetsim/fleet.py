@@ -9,10 +9,11 @@ from heapq import heappop, heappush
 class Pool:
     """Nodes of one GPU model and one size at one site, scheduled together, in buckets by free GPUs.
 
-    ``free[node]`` is shared by all pools of a fleet; nodes are numbered across the fleet. Each bucket is a
-    heap of node numbers that is cleaned when it is looked at: a node that has left stays in until it
-    surfaces, and a node that comes back finds itself still there. So the lowest-numbered node with a given
-    number of free GPUs is found, taken and given back in O(log nodes) amortised, whatever the fleet's size.
+    ``free[node]`` may be shared by pools that never have a node in common; nodes are numbered across the
+    fleet. Each bucket is a heap of node numbers that is cleaned when it is looked at: a node that has left
+    stays in until it surfaces, and a node that comes back finds itself still there. So the lowest-numbered
+    node with a given number of free GPUs is found, taken and given back in O(log nodes) amortised, whatever
+    the fleet's size.
 
     Ties are always broken by the lowest node number, so that results compare job by job with other
     simulators that scan their nodes in order.
@@ -126,8 +127,16 @@ class Fleet:
 
     def __init__(self, pool_of: list[Pool]) -> None:
         self.pool_of = pool_of
+        self.in_service = bytearray(len(pool_of))  # of each node, 0 until it comes and after it has left
         self._closed: Counter[int] = Counter()
         self._down: Counter[int] = Counter()
+
+    def add(self, node: int) -> None:
+        """*node* comes into service, with nothing on it; it may be closed already."""
+        self.in_service[node] = 1
+        self.pool_of[node].add(node)
+        if self._closed[node]:
+            self.pool_of[node].close(node)
 
     def close(self, node: int) -> None:
         """Start nothing more on *node*, for one reason more."""
@@ -145,7 +154,11 @@ class Fleet:
     def empty(self, node: int) -> bool:
         """Whether nothing runs on *node*, which is closed."""
         pool = self.pool_of[node]
-        return pool.room(node) == pool.gpus_per_node
+        return not self.in_service[node] or pool.room(node) == pool.gpus_per_node
+
+    def idle(self, node: int) -> bool:
+        """Whether all of *node* is free for jobs."""
+        return self.pool_of[node].free[node] == self.pool_of[node].gpus_per_node
 
     def move(self, node: int, pool: Pool) -> None:
         """Let *node*, which is closed, belong to *pool*. It is empty, or in that pool."""
@@ -154,10 +167,14 @@ class Fleet:
             pool.free[node] = self.pool_of[node].free[node]
             self.pool_of[node] = pool
 
+    def down(self, node: int) -> bool:
+        """Whether *node* is down, for whatever reason."""
+        return node in self._down
+
     def lower(self, node: int) -> bool:
         """*node*, which is closed, is down for one reason more; return whether it was up."""
         self._down[node] += 1
-        return self._down[node] == 1
+        return self._down[node] == 1 and bool(self.in_service[node])
 
     def lift(self, node: int) -> bool:
         """One reason for *node* to be down is gone; return whether it is up."""
@@ -165,4 +182,4 @@ class Fleet:
         if self._down[node]:
             return False
         del self._down[node]
-        return True
+        return bool(self.in_service[node])

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     Activity = TypeVar("Activity", float, NDArray[np.float64])
 
-__all__ = ["ESTIMATE", "FIGURES", "Figure", "GpuModel", "RentalPrice"]
+__all__ = ["COOLING", "ESTIMATE", "FIGURES", "Figure", "GpuModel", "RentalPrice"]
+
+COOLING = ("air", "liquid")
+"""What ``GpuModel.cooling`` may be. A server for liquid needs it at the site; one for air runs anywhere."""
 
 ESTIMATE = "estimate"
 """The source of a figure that is our own estimate."""
@@ -62,7 +65,7 @@ class GpuModel:
     announced: datetime.date
     available: datetime.date
     form_factor: str
-    cooling: str
+    cooling: str  # one of COOLING
     memory_type: str
     interconnect: str
     notes: str
@@ -76,9 +79,12 @@ class GpuModel:
     fp8_tflops: float | None = _figure("TFLOPS", "FP8, dense")
     fp4_tflops: float | None = _figure("TFLOPS", "FP4, dense")
     tdp_w: float = _figure("W", "power limit")
-    idle_w: float = _figure("W", "power without load", zero=True)
+    idle_w: float = _figure("W", "GPU alone, no process holds it", zero=True)
+    context_w: float = _figure("W", "above idle_w while a process holds it and no kernel runs", zero=True)
+    power_exponent: float = _figure("exponent", "of SM activity in power; 1 = linear, less saturates")
     gpus_per_server: int = _figure("GPUs", "per server")
     server_max_w: float = _figure("W", "server maximum, GPUs included")
+    server_idle_w: float = _figure("W", "server outside its GPUs, nothing running", zero=True)
     rack_kw: float | None = _figure("kW", "whole rack")
     interconnect_gb_s: float = _figure("GB/s", "scale-up bandwidth", zero=True)
     mig_max_instances: int = _figure("parts", "hardware partitions", zero=True)
@@ -91,26 +97,53 @@ class GpuModel:
     @property
     def overhead_w_per_gpu(self) -> float:
         """W per GPU that a server draws at most outside its GPUs: processors, network, fans, losses."""
-        return self.server_max_w / self.gpus_per_server - self.tdp_w
+        return self._slot_w - self.tdp_w
 
     @property
     def slot_kw_per_gpu(self) -> float:
         """kW of IT power that a slot must reserve per GPU: the server's maximum divided by its GPUs."""
-        return self.server_max_w / self.gpus_per_server / 1000.0
+        return self._slot_w / 1000.0
 
-    def power_w(self, activity: Activity) -> Activity:
-        """IT power in W of one GPU with its share of the server, at *activity* from 0 (no load) to 1.
+    @property
+    def idle_power_w(self) -> float:
+        """IT power in W of one GPU with its share of the server while nothing is allocated.
 
-        ``idle_w + (tdp_w - idle_w) * activity + overhead_w_per_gpu``, linear as Fan, Weber and Barroso found
-        for servers ("Power Provisioning for a Warehouse-sized Computer", ISCA 2007). The overhead is that of
-        a loaded server, so an idle one is rated high. PUE is not included. *activity* is the share of the
-        GPU's power range, not NVML's ``utilization.gpu``; it is not clipped.
+        ``idle_w + server_idle_w / gpus_per_server``. PUE is not included, here and below.
+        """
+        return self.idle_w + self.server_idle_w / self.gpus_per_server
+
+    @property
+    def context_power_w(self) -> float:
+        """IT power in W of one GPU with its share of the server while it is allocated and no kernel runs.
+
+        The GPU alone draws ``idle_w + context_w``. The server outside its GPUs goes in a straight line from
+        ``server_idle_w``, with all GPUs at ``idle_w``, to its maximum, with all at ``tdp_w``: losses of the
+        power supplies, fans, processors and network all grow with what the GPUs draw.
+        """
+        position = self.context_w / (self.tdp_w - self.idle_w)
+        return self.idle_power_w + (self._slot_w - self.idle_power_w) * position
+
+    def busy_power_w(self, sm_active: Activity) -> Activity:
+        """IT power in W of one GPU with its share of the server while kernels run.
+
+        *sm_active* is the share of the SMs with work, from 0 to 1 (DCGM's ``sm_active``, not NVML's
+        ``utilization.gpu``). The GPU alone draws ``idle_w + context_w + (tdp_w - idle_w - context_w) *
+        sm_active ** power_exponent``, and the server outside it as in :attr:`context_power_w`. At 1 both are
+        at their maximum: the slot. Power saturates: an H100 that serves an 8B model in batches of 8 draws
+        0.7 of what it draws in batches of 256 (ML.ENERGY leaderboard). With an exponent of 1 this is the
+        straight line that Fan, Weber and Barroso found for servers ("Power Provisioning for a
+        Warehouse-sized Computer", ISCA 2007).
 
         >>> from fleetsim.catalog import load_catalog
-        >>> load_catalog()["h100-sxm-80"].power_w(0.5)  # 70 + (700 - 70) * 0.5 + (10200 / 8 - 700)
-        960.0
+        >>> load_catalog()["h100-sxm-80"].busy_power_w(1.0)  # 10200 / 8
+        1275.0
         """
-        return self.idle_w + (self.tdp_w - self.idle_w) * activity + self.overhead_w_per_gpu
+        position: Activity = sm_active**self.power_exponent
+        return self._slot_w - (1.0 - position) * (self._slot_w - self.context_power_w)
+
+    @property
+    def _slot_w(self) -> float:
+        return self.server_max_w / self.gpus_per_server
 
     def speed(self, workload_class: str, reference: GpuModel) -> float:
         """How many times as fast as on *reference* a job of *workload_class* runs on this model.

@@ -10,15 +10,12 @@ import numpy as np
 import simpy
 
 from fleetsim.eligibility import Shapes
-from fleetsim.engine import Clock, Replay
+from fleetsim.engine import REPAIR, Clock, Replay
 from fleetsim.fleet import Fleet, Pool
 from fleetsim.observer import Observer
 from fleetsim.records import Jobs
-from fleetsim.scenario import Window
 from fleetsim.units import human
-
-#: Priority at equal times: after finishes, before deliveries.
-CHANGE = 1
+from fleetsim.windows import Window
 
 
 def maintain(
@@ -44,11 +41,15 @@ def maintain(
             fleet.open(node)
         replay.capacity_added()
 
-    def outage(empty_s: float, _: float, nodes: Sequence[int]) -> Generator[simpy.Event]:
-        yield clock.moment(empty_s, CHANGE)
-        down(nodes)
-        yield clock.moment(empty_s + window.lasts_s, CHANGE)
-        up(nodes)
+    def outage(empty_s: float, at_s: float, nodes: Sequence[int]) -> Generator[simpy.Event]:
+        yield clock.moment(empty_s, REPAIR)
+        late = [node for node in nodes if not fleet.empty(node)]
+        for later_s, these in _when_empty(replay, late, empty_s)[1]:
+            clock.process(outage(later_s, at_s, these))
+        if nodes := [node for node in nodes if node not in late]:
+            down(nodes)
+            yield clock.moment(empty_s + window.lasts_s, REPAIR)
+            up(nodes)
 
     return _clear(clock, replay, fleet, window, outage)
 
@@ -77,12 +78,17 @@ def reserve(
     def loan(empty_s: float, at_s: float, nodes: Sequence[int]) -> Generator[simpy.Event]:
         end_s = at_s + window.lasts_s
         if empty_s < end_s:
-            yield clock.moment(empty_s, CHANGE)
+            yield clock.moment(empty_s, REPAIR)
+            late = [n for n in nodes if fleet.pool_of[n] is not reservation.pool and not fleet.empty(n)]
+            for later_s, these in _when_empty(replay, late, empty_s)[1]:
+                clock.process(loan(later_s, at_s, these))
+            if not (nodes := [node for node in nodes if node not in late]):
+                return
             for node in nodes:
                 if returning.pop(node, None) is not None:
                     fleet.open(node)  # the tenant has it still, and may go on
             hand(nodes, reservation.pool, "reservation")
-        yield clock.moment(end_s, CHANGE)
+        yield clock.moment(end_s, REPAIR)
         if empty_s >= end_s:
             release(nodes, "reservation_missed")
             return
@@ -93,8 +99,12 @@ def reserve(
             clock.process(back(free_s, at_s, ready))
 
     def back(free_s: float, at_s: float, nodes: Sequence[int]) -> Generator[simpy.Event]:
-        yield clock.moment(free_s, CHANGE)
-        if still := [node for node in nodes if returning.get(node) == at_s]:
+        yield clock.moment(free_s, REPAIR)
+        still = [node for node in nodes if returning.get(node) == at_s]
+        late = [node for node in still if not fleet.empty(node)]
+        for later_s, these in _when_empty(replay, late, free_s)[1]:
+            clock.process(back(later_s, at_s, these))
+        if still := [node for node in still if node not in late]:
             for node in still:
                 del returning[node]
             hand(still, reservation.base, "reservation_end")
@@ -127,10 +137,10 @@ def _clear(
     """
     for turn in count():
         at_s = window.at_s + turn * window.every_s
-        yield clock.moment(max(clock.now, at_s - window.drain_s), CHANGE)
+        yield clock.moment(max(clock.now, at_s - window.drain_s), REPAIR)
         for node in window.nodes:
             fleet.close(node)
-        yield clock.moment(at_s, CHANGE)
+        yield clock.moment(at_s, REPAIR)
         jobs, empty = _when_empty(replay, [n for n in window.nodes if fleet.pool_of[n] is not own], at_s)
         if window.stop:
             replay.evict(jobs)
@@ -147,7 +157,10 @@ def _clear(
 def _when_empty(
     replay: Replay, nodes: Sequence[int], now: float
 ) -> tuple[list[int], list[tuple[float, list[int]]]]:
-    """The jobs on *nodes*, and the nodes by when the last of them is to end: *now* if there is none."""
+    """The jobs on *nodes*, and the nodes by when the last of them is to end: *now* if there is none.
+
+    Where every pass interrupts running jobs they may end later than that.
+    """
     empty_s = dict.fromkeys(nodes, now)
     jobs: list[int] = []
     node_of, end_s, gangs = replay.attempts.node, replay.attempts.end_s, replay.attempts.gangs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,9 @@ from fleetsim.catalog import GpuModel
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+#: The one rung of a fleet that has no tier ladder.
+GENERAL = "general"
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,6 +29,18 @@ class Site:
 
     name: str
     pue: float
+    it_power_kw: float | None = None  # of all slots; None: no limit
+    over_power: str = "refuse"  # what becomes of nodes for which there is no slot: see ``SiteSpec``
+    carbon_g_per_kwh: tuple[float, ...] = ()  # hour by hour from the start, again and again; none: unknown
+    cooling: str | None = None  # None: takes all
+    rack_kw: float | None = None  # None: no limit
+
+    def takes(self, model: GpuModel, gpus_per_node: int) -> bool:
+        """Whether it can cool and carry servers of *gpus_per_node* GPUs of *model*."""
+        if self.cooling == "air" and model.cooling == "liquid":
+            return False
+        needed_kw = max(gpus_per_node * model.slot_kw_per_gpu, model.rack_kw or 0.0)
+        return self.rack_kw is None or needed_kw <= self.rack_kw
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,12 @@ class Cohort:
     memory_mib: int | None = None  # likewise, of the host
     mig_gpus: int = 0  # GPUs of a node that are in MIG mode
     numbers: tuple[int, ...] | None = None  # of its nodes, in order; None: as many from first_node on
+    tier: str = GENERAL  # the rung it begins on
+    burn_in_s: float = 0.0  # how long its nodes are tested after delivery
+    capex_usd_per_gpu: float | None = None  # with its share of the server; None: unknown
+    contract_until_s: float = -inf  # no rule retires it before
+    ordered_s: float | None = None
+    series: str | None = None  # the cohort of the scenario that it is one delivery of, if there are several
 
     @property
     def node_numbers(self) -> Sequence[int]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 MANIFEST = "manifest.json"
+SWEEP = "sweep.json"  # of a folder of runs
 
 #: What reading relies on.
 _MANIFEST_KINDS: dict[str, type | tuple[type, ...]] = {
@@ -127,6 +128,9 @@ def open_run(path: str | Path) -> Run:
     try:
         version = str(run.manifest["schema"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        if (run.path / SWEEP).is_file():
+            remedy = f"See it with `fleetsim sweep {place}`, or name one of the runs in it."
+            raise InputError([Problem(place, "is a sweep: a folder of runs", remedy)]) from None
         what = "no such folder" if not run.path.is_dir() else f"no usable {MANIFEST} ({type(error).__name__})"
         raise InputError([Problem(place, what, "Name a folder written by `fleetsim run`.")]) from None
     if version != VERSION:

@@ -12,23 +12,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = "2"
+VERSION = "3"
 
 #: How an attempt at a job ended, by code.
-ATTEMPT_OUTCOMES = ("completed", "running", "preempted", "migrated", "resliced")
-PREEMPTED, MIGRATED, RESLICED = 2, 3, 4
+ATTEMPT_OUTCOMES = ("completed", "running", "preempted", "migrated", "failed", "continued")
+PREEMPTED, CONTINUED = 2, 5
 
 #: What became of a job, by code; the first two are also outcomes of attempts.
 JOB_STATUSES = ("completed", "running", "queued", "rejected")
 COMPLETED, RUNNING, QUEUED, REJECTED = range(4)
 
-NODE_STATES = ("up", "down")
+#: Installed are nodes that are up or down. Those stored were delivered and have no slot; retired ones left.
+NODE_STATES = ("up", "down", "stored", "retired")
 
 #: Where GPU time goes. For any window the hours of all states add up to the installed hours.
 STATES = ("down", "idle_no_queue", "idle_queue", "stalled", "lost", "productive")
-
-#: The one rung of a fleet that has no tier ladder.
-TIER = "general"
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Column:
 _COHORT = (
     Column("cohort", "label", "", "Nodes of one model delivered together: the unit that ages."),
     Column("gpu_model", "label", "", "GPU model, by its name in the catalogue."),
-    Column("tier", "label", "", "Rung of the cascade ladder the node stood on."),
+    Column("tier", "label", "", "Rung of the ladder on which the node stood; general without a ladder."),
 )
 _OWNER = (
     Column("tenant", "label", "", "Who is charged.", nullable=True),
@@ -82,10 +80,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("preemptions", "int32", "", "Times it was stopped before it was done, and waited again."),
         Column("restart_gpu_s", "float64", "GPU s", "Of those held, spent on set-up and restarts."),
         Column("lost_gpu_s", "float64", "GPU s", "Of those held, on work that was lost when it was stopped."),
+        Column("checkpoint_gpu_s", "float64", "GPU s", "Of those held, spent on writing checkpoints."),
+        Column("failures", "int32", "", "Of the preemptions, those because something failed."),
+        Column("energy_kwh", "float64", "kWh", "IT energy of its GPUs and their share of the servers."),
     ),
     "allocations": (
         Column("job", "int64", "", "Row of the job in the jobs table."),
-        Column("attempt", "int16", "", "1 for the first attempt."),
+        Column("attempt", "int32", "", "1 for the first attempt."),
         Column("node", "int32", "", "Node, numbered in order of cohorts, or as in the list of nodes."),
         Column("gpus", "int32", "GPU", "GPUs held on this node."),
         Column("gpu_share", "float64", "ratio", "Part of each of these GPUs that is held, on average."),
@@ -93,10 +94,12 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("end_s", "float64", "s", "End: completion, preemption, or the end of the run."),
         Column("restart_s", "float64", "s", "At its beginning, on set-up or a restart: nothing is computed."),
         Column("lost_s", "float64", "s", "At its end, on work that was lost because the job was stopped."),
+        Column("checkpoint_s", "float64", "s", "In between, on writing checkpoints."),
         Column(
             "outcome", "label", "",
-            "completed, preempted, migrated (it ran on elsewhere), running (at the end), or resliced: with "
-            "time slicing, the attempt went on at another share, in a row of its own.",
+            "completed, preempted, migrated (it ran on elsewhere), failed (something broke), running (at the "
+            "end), or continued: the attempt went on, in a row of its own, with another share of its GPUs "
+            "(time slicing) or at another power limit.",
         ),
         *_COHORT,
         *(Column(c.name, c.kind, c.unit, c.description) for c in _OWNER),
@@ -106,11 +109,57 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "node_states": (
         Column("time_s", "float64", "s", "When the node entered the state."),
         Column("node", "int32", "", "Node."),
-        Column("state", "label", "", "up or down."),
-        Column("cause", "label", "", "Why: initial, delivery or maintenance."),
+        Column(
+            "state", "label", "",
+            "up or down: installed. stored: delivered, but there is no slot. retired: it has left.",
+        ),
+        Column(
+            "cause", "label", "",
+            "Why: initial, delivery, slot (one became free), burn_in, maintenance, failure, repair, cascade; "
+            "of a retirement the rule, or failure, sale or power.",
+        ),
         *_COHORT,
         Column("gpus", "int32", "GPU", "GPUs of the node."),
         Column("age_s", "float64", "s", "Age of the node at this time, earlier life included."),
+        Column("idle_power_w", "float64", "W", "IT power of the node from now on while nothing runs on it."),
+    ),
+    "failures": (
+        Column("time_s", "float64", "s", "When it failed."),
+        Column("node", "int32", "", "Node that failed, or the first of the job that did."),
+        Column("gpu", "int32", "", "GPU of the node; null where all of the node, or a job, failed.", True),
+        Column("job", "int64", "", "Job that failed, where nothing else did.", True),
+        *_COHORT,
+        Column("failure", "label", "", "What failed, as the scenario calls it."),
+        Column("xid", "int32", "", "XID that the driver reports.", True),
+        Column("repair", "label", "", "How it was repaired, as the scenario calls it; or script.", True),
+        Column("unit_age_s", "float64", "s", "Age of the node, or of the GPU that failed."),
+        Column("down_s", "float64", "s", "Until it was in service again; null if it never was.", True),
+        Column("jobs_stopped", "int32", "", "Jobs that were stopped."),
+    ),
+    "sales": (
+        Column("time_s", "float64", "s", "When GPUs that had left the fleet found a buyer."),
+        Column("cohort", "label", "", "Cohort that they were of."),
+        Column("gpu_model", "label", "", "GPU model."),
+        Column("gpus", "int32", "GPU", "How many."),
+        Column("age_s", "float64", "s", "Their age."),
+        Column("usd_per_gpu", "float64", "USD", "Price, with the share of the server, discount taken off."),
+        Column("discount", "float64", "ratio", "Of the market value, for selling many at a time."),
+    ),
+    "ledger": (
+        Column("period_start_s", "float64", "s", "Start of the period."),
+        Column("period_end_s", "float64", "s", "End of the period."),
+        *_COHORT,
+        Column("generation", "label", "", "Architecture family."),
+        Column("allocated_gpu_hours", "float64", "GPU h", "GPU hours held by jobs."),
+        Column("rent_usd", "float64", "USD", "Those hours at the mean price of the period.", True),
+        Column("energy_usd", "float64", "USD", "Energy at the meter."),
+        Column("opex_usd", "float64", "USD", "Other running cost of the installed GPUs."),
+        Column("margin_usd", "float64", "USD", "Rent less energy and running cost.", True),
+        Column("slot_kw", "float64", "kW", "IT power reserved by the installed nodes, mean over the period."),
+        Column("margin_usd_per_kw_year", "float64", "USD/kW/y", "Margin for each of these, a year.", True),
+        Column("book_value_usd", "float64", "USD", "Not yet written off at the end of the period.", True),
+        Column("market_value_usd", "float64", "USD", "At which they would sell then, one by one.", True),
+        Column("intrinsic_value_usd", "float64", "USD", "Of keeping them for as long as that pays.", True),
     ),
     "events": (
         Column("time_s", "float64", "s", "When."),
@@ -134,11 +183,12 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "state", "label", "",
             "down: not in service. idle_no_queue: free, nothing waits. idle_queue: free, but no waiting job "
             "could use it. stalled: allocated, no kernel running. lost: running, on work that was lost when "
-            "the job was stopped. productive: all other running.",
+            "the job was stopped, or on writing checkpoints. productive: all other running.",
         ),
         Column("gpu_hours", "float64", "GPU h", "GPU hours in this state."),
         Column("energy_kwh", "float64", "kWh", "IT energy."),
         Column("facility_energy_kwh", "float64", "kWh", "Energy at the meter: IT energy x PUE of the site."),
+        Column("carbon_kg", "float64", "kg", "CO2 equivalent of it, where the site has an intensity.", True),
     ),
 }  # fmt: skip
 

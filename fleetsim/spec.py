@@ -6,22 +6,42 @@ checks what goes across. The JSON Schema that editors use is made from them.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from fleetsim import units
 from fleetsim.books import PERIODS
+from fleetsim.life.spec import (
+    CascadeSpec,
+    DataType,
+    DelaySpec,
+    EconomicsSpec,
+    FailureSpec,
+    Latency,
+    RetirementSpec,
+    SeriesSpec,
+    SparesSpec,
+    TierSpec,
+)
 from fleetsim.policies.packing import PACKINGS
 from fleetsim.policies.placement import PLACEMENTS
 from fleetsim.policies.queue import QUEUES
-from fleetsim.safeyaml import suggest
+from fleetsim.words import (
+    Age,
+    Horizon,
+    Instant,
+    Name,
+    RisingList,
+    Share,
+    Span,
+    Spec,
+    When,
+    WorkloadClass,
+    known,
+)
 
 #: Names of placements, of whole GPUs and of parts.
 PLACES = dict.fromkeys((*PLACEMENTS, *PACKINGS))
-
-WorkloadClass = Literal["training", "fine_tuning", "inference", "batch", "interactive"]
 
 #: What GPUs of a class do while allocated: (busy share, SM active while busy, MFU while productive).
 #: Training and inference are the project's estimates of the utilisation chain; the others lie between.
@@ -34,76 +54,35 @@ CLASS_ACTIVITY: dict[str, tuple[float, float, float]] = {
 }
 
 
-#: No duration of a scenario is longer.
-MAX_SPAN_Y = 1000
-
-
-def _within_reason(value: str | float, span_s: float) -> str | float:
-    if abs(span_s) > MAX_SPAN_Y * units.YEAR_S:
-        raise ValueError(f"{value!r} is more than {MAX_SPAN_Y} years")
-    return value
-
-
-def _positive(value: str | float) -> str | float:
-    if (span_s := units.duration_s(value)) <= 0:
-        raise ValueError(f"{value!r} must be longer than zero")
-    return _within_reason(value, span_s)
-
-
-def _not_negative(value: str | float) -> str | float:
-    if (span_s := units.duration_s(value)) < 0:
-        raise ValueError(f"{value!r} must not be negative")
-    return _within_reason(value, span_s)
-
-
-def _instant(value: str) -> str:
-    units.instant(value)
-    return value
-
-
-def _rising(values: list[float]) -> list[float]:
-    if any(b <= a for a, b in pairwise([0.0, *values])):
-        raise ValueError(f"{values} must be above zero and rise")
-    return values
-
-
-def _when(value: str | float) -> str | float:
-    return _within_reason(value, units.since(units.instant("2000-01-01"), value))
-
-
-def _horizon(value: str | float) -> str | float:
-    return value if value == "drain" else _positive(value)
-
-
-def _known(names: dict[str, Any]) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"{value!r} is not known. {suggest(value, names)}Known: {', '.join(names)}")
-        return value
-
-    return AfterValidator(check)
-
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-Span = Annotated[str | float, AfterValidator(_positive)]
-Age = Annotated[str | float, AfterValidator(_not_negative)]
-When = Annotated[str | float, AfterValidator(_when)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Spec(BaseModel):
-    """Base of all parts: unknown keys and wrong types are errors; nothing changes once read."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
 class SiteSpec(Spec):
     """A place with power."""
 
     name: Name
-    pue: float = Field(1.25, ge=1, le=5, description="Energy at the meter over energy of the IT equipment.")
-    it_power_kw: float | None = Field(
-        None, gt=0, description="IT power of the site, kW. Cohorts whose servers could draw more are refused."
+    pue: float | None = Field(
+        None,
+        ge=1,
+        le=5,
+        description="Energy at the meter over energy of the IT equipment. Default: 1.12 where cooling is "
+        "liquid, else 1.25.",
+    )
+    it_power_kw: float | None = Field(None, gt=0, description="IT power of the site, kW.")
+    over_power: Literal["refuse", "wait", "shed", "power_cap"] = Field(
+        "refuse",
+        description="What becomes of nodes for whose maximum there is no power. refuse: the scenario is "
+        "refused if its cohorts, all delivered, could draw more. wait: nodes are stored until retirements "
+        "free their slots. shed: nodes of the lowest rung leave for them. power_cap: all are installed, and "
+        "the power limit of every GPU of the site is lowered until they fit.",
+    )
+    cooling: Literal["air", "liquid"] | None = Field(
+        None, description="A site cooled by air takes no models that need liquid. Default: takes all."
+    )
+    rack_kw: float | None = Field(
+        None, gt=0, description="kW of a rack: servers, or racks sold whole, of more are refused."
+    )
+    carbon_g_per_kwh: float | str | None = Field(
+        None,
+        description="Carbon of energy at the meter: one figure, or a CSV file of columns `hour` and "
+        "`g_per_kwh` beside the scenario; what its last hour ends begins again with the first.",
     )
 
 
@@ -164,6 +143,23 @@ class CohortSpec(Spec):
     )
     mig_gpus: int = Field(
         0, ge=0, le=1024, description="GPUs of a node in MIG mode, where GPUs are shared: the first ones."
+    )
+    tier: Name | None = Field(
+        None, description="The rung it begins on. Default: the first whose needs it meets."
+    )
+    ordered: When | None = Field(None, description="For the record: when it was ordered.")
+    delay: Age | DelaySpec = Field(
+        0.0, description="How much later than `delivered` it comes: 90d, or {median: 30d, sigma: 0.8}."
+    )
+    burn_in: Age = Field(0.0, description="How long its nodes are tested after delivery, and down: 3d.")
+    series: SeriesSpec | None = Field(
+        None, description="Bought again and again: cohorts name-1, name-2 ... Default: once."
+    )
+    capex_usd_per_gpu: float | None = Field(
+        None, gt=0, description="Price with its share of the server. Default: the model's in the catalogue."
+    )
+    contract_until: When | None = Field(
+        None, description="No rule retires, sells or sheds its nodes before; failures may."
     )
 
 
@@ -284,10 +280,16 @@ class WorkloadSpec(Spec):
     time_scale: float = Field(
         1.0, gt=0, le=1e6, description="Stretches the time between submissions: 2 halves the rate."
     )
-    load: float = Field(1.0, gt=0, le=10_000, description="Multiplies the number of jobs.")
+    load: float = Field(1.0, ge=0, le=10_000, description="Multiplies the number of jobs; 0 is none.")
     repeat: RepeatSpec | None = None
     min_memory_gb: float | None = Field(
         None, ge=0, description="Memory each GPU must have, for jobs that do not say."
+    )
+    data_type: DataType | None = Field(
+        None, description="The jobs run only on models that compute with it in hardware. Default: all."
+    )
+    latency: Latency = Field(
+        "relaxed", description="Jobs whose latency matters (strict) run on no rung with relaxed latency."
     )
     gpu_models: list[str] | None = Field(None, description="GPU models the jobs may run on. Default: all.")
     gpu_names: dict[str, list[str]] | None = Field(
@@ -345,6 +347,9 @@ class RestartSpec(Spec):
         "when_stopped",
         description="How often work is saved; what was done since is lost. when_stopped loses nothing; "
         "trace: as the trace says of each job, else when it is stopped.",
+    )
+    checkpoint_cost: Age = Field(
+        0.0, description="How long the work stands still while a checkpoint is written: 30s."
     )
 
 
@@ -410,7 +415,7 @@ MAY_SHARE = ("fifo", "fifo_skip", "smallest", "sjf", "qssf", "priority", "fair_s
 class SchedulerSpec(Spec):
     """Which job goes next, and where."""
 
-    queue: Annotated[str, _known(QUEUES), Field(json_schema_extra={"enum": list(QUEUES)})] = "fifo"
+    queue: Annotated[str, known(QUEUES), Field(json_schema_extra={"enum": list(QUEUES)})] = "fifo"
     on_misfit: Literal["stop", "skip"] | None = Field(
         None,
         description="When the first job does not fit: nothing behind it starts, or what fits does. "
@@ -434,7 +439,7 @@ class SchedulerSpec(Spec):
         description="GPUs may be shared: {} for parts of a GPU. All nodes are then one pool, and a job runs "
         "on one node. Default: jobs that need part of a GPU are rejected.",
     )
-    placement: Annotated[str, _known(PLACES), Field(json_schema_extra={"enum": list(PLACES)})] = Field(
+    placement: Annotated[str, known(PLACES), Field(json_schema_extra={"enum": list(PLACES)})] = Field(
         "best_fit",
         description=f"With `sharing`: {', '.join(PACKINGS)}. Without: {', '.join(PLACEMENTS)}.",
     )
@@ -447,7 +452,7 @@ class SchedulerSpec(Spec):
     depth: int | None = Field(
         None, ge=1, description="Waiting jobs that easy and conservative look at in a pass. Default: all."
     )
-    las_thresholds_gpu_s: Annotated[list[float], AfterValidator(_rising)] = Field(
+    las_thresholds_gpu_s: RisingList = Field(
         [3250.0, 7200.0], description="GPU seconds at which a job falls into the next queue of las."
     )
     fair_share: FairShareSpec = FairShareSpec()
@@ -498,15 +503,15 @@ class ScenarioSpec(Spec):
 
     name: Name
     question: str = Field("", description="What the scenario is to answer, in a sentence.")
-    start: Annotated[str, AfterValidator(_instant)] = Field(
+    start: Instant = Field(
         description="UTC instant of time zero: 2026-01-01."
     )
-    horizon: Annotated[str | float, AfterValidator(_horizon)] = Field(
+    horizon: Horizon = Field(
         description="How long to simulate: 30d, 3y; or `drain`: until the last job has ended."
     )
     seed: int = Field(0, ge=0, le=10**18 - 1)
     usage_period: Annotated[
-        str, _known(dict.fromkeys(PERIODS)), Field(json_schema_extra={"enum": list(PERIODS)})
+        str, known(PERIODS), Field(json_schema_extra={"enum": list(PERIODS)})
     ] = "month"
     sites: list[SiteSpec] = Field(default_factory=lambda: [SiteSpec(name="main")], min_length=1)
     cohorts: list[CohortSpec] = Field(
@@ -518,3 +523,26 @@ class ScenarioSpec(Spec):
     scheduler: SchedulerSpec = SchedulerSpec()
     maintenance: list[MaintenanceSpec] = Field(default_factory=list)
     reservations: list[ReservationSpec] = Field(default_factory=list)
+    tiers: list[TierSpec] = Field(
+        default_factory=list, description="The rungs of the ladder, top first. Default: one that admits all."
+    )
+    cascade: CascadeSpec | None = Field(None, description="Default: nodes stay on the rung they begin on.")
+    retirement: RetirementSpec | None = Field(None, description="Default: nodes stay to the end.")
+    failures: list[FailureSpec] = Field(default_factory=list)
+    spares: list[SparesSpec] = Field(
+        default_factory=list, description="Default: replacements are always at hand."
+    )
+    economics: EconomicsSpec | None = None
+    axes: dict[str, list[Any]] = Field(
+        default_factory=dict,
+        description="Paths as of --set, each with the values it takes: the scenario is run with all "
+        "combinations of them. Several paths that take one value together are parted by commas.",
+    )
+    replications: int = Field(
+        1, ge=1, le=1000, description="Runs of each combination, with seeds of their own."
+    )
+
+    @property
+    def descends(self) -> bool:
+        """Whether nodes go down the ladder."""
+        return bool(self.tiers) and self.cascade is not None and self.cascade.enabled

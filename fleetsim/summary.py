@@ -80,6 +80,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "by_class": _owners(usage, "workload_class"),
         "who_used_what": _who_used_what(usage),
         "waits": _waits(jobs),
+        **_life(run, usage),
         "definitions": DEFINITIONS,
     }
 
@@ -138,7 +139,7 @@ def utilisation(usage: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]
                 "idle_queue": over(row["idle_queue_gpu_hours"], installed),
             }
         )
-    return _in_order(rows, keys)
+    return in_order(rows, keys)
 
 
 def added(frame: pl.DataFrame, keys: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:
@@ -150,7 +151,7 @@ def added(frame: pl.DataFrame, keys: Sequence[str], values: Sequence[str]) -> li
     return [{**row, **{v: fsum(row[v]) for v in values}} for row in groups.iter_rows(named=True)]
 
 
-def _in_order(rows: list[dict[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
+def in_order(rows: list[dict[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
     """Rows sorted by *keys*, generations by the year in which they came to market."""
     catalog = load_catalog()
     models = sorted((catalog[m] for m in catalog), key=lambda m: m.available)
@@ -186,7 +187,27 @@ def _who_used_what(usage: pl.DataFrame) -> list[dict[str, Any]]:
 
     keys = ["tenant", "generation"]
     rows = added(usage.filter(pl.col("tenant").is_not_null()), keys, ["allocated_gpu_hours"])
-    return _in_order(rows, keys)
+    return in_order(rows, keys)
+
+
+def _life(run: Run, usage: pl.DataFrame) -> dict[str, Any]:
+    """Rungs, failures, retirements and money; empty or None where the run has none."""
+    from fleetsim.reporting import lifetimes, measures
+
+    tiers = [t["name"] for t in run.manifest["scenario"]["tiers"]]
+    spells = measures.node_spells(run.scan("node_states").collect(), run.manifest["end_s"])
+    ledger = run.scan("ledger").collect()
+    rules = {key: run.manifest["scenario"][key] for key in ("cascade", "retirement")}
+    by_tier = utilisation(usage, ["tier"]) if tiers else []
+    return {
+        "rules": {key: rule["rule"] if rule else None for key, rule in rules.items()},
+        "ladder": bool(rules["cascade"] and rules["cascade"]["enabled"]),
+        "by_tier": sorted(by_tier, key=lambda row: tiers.index(row["tier"])),
+        "tier_by_age": measures.tier_by_age(usage) if tiers else [],
+        "failures": lifetimes.failures_by(run.scan("failures").collect(), ["failure"]),
+        "retirements": lifetimes.retirements(spells),
+        "money": lifetimes.money(ledger) if ledger.height else None,
+    }
 
 
 def _waits(jobs: pl.LazyFrame) -> list[dict[str, Any]]:

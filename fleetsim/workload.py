@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from fleetsim import units
 from fleetsim.catalog import load_catalog
 from fleetsim.errors import InputError, Problem
+from fleetsim.reading import locate
 from fleetsim.records import Activity, Codes, Jobs
 from fleetsim.safeyaml import suggest
-from fleetsim.scenario import Scenario, locate
+from fleetsim.scenario import Scenario
 from fleetsim.spec import CLASS_ACTIVITY, WorkloadSpec
 from fleetsim.streams import stream
 from fleetsim_traces import transform
@@ -115,7 +116,6 @@ def _inside(place: str, fault: str) -> str:
 def _open(scenario: Scenario, workload: WorkloadSpec, place: str) -> Trace:
     from fleetsim_traces import read_trace
     from fleetsim_traces.generate import generate_jobs
-    from fleetsim_traces.samples import SAMPLES, sample
 
     if workload.generate is not None:
         wanted = workload.generate
@@ -124,15 +124,20 @@ def _open(scenario: Scenario, workload: WorkloadSpec, place: str) -> Trace:
             wanted.family, jobs=wanted.jobs, seed=draw if wanted.seed is None else wanted.seed
         )
     assert workload.trace is not None
-    path = sample(workload.trace) if workload.trace in SAMPLES else _locate(scenario, workload.trace, place)
+    path = trace_file(scenario, workload.trace, place)
     options = {"cpu_jobs": True} if workload.cpu_jobs else {}
     return read_trace(path, workload.format, columns=workload.columns, bad_rows=workload.bad_rows, **options)
 
 
-def _locate(scenario: Scenario, name: str, place: str) -> Path:
-    """The trace file *name*, which must lie in one of the scenario's roots, whatever links say."""
-    from fleetsim_traces.samples import SAMPLES
+def trace_file(scenario: Scenario, name: str, place: str) -> Path:
+    """The trace file *name*: a bundled sample, or in one of the scenario's roots, whatever links say.
 
+    Raises :class:`InputError`, with *place* named.
+    """
+    from fleetsim_traces.samples import SAMPLES, sample
+
+    if name in SAMPLES:
+        return sample(name)
     if (path := locate(scenario.roots, name)) is not None:
         return path
     roots = ", ".join(map(str, scenario.roots)) or "none"
@@ -303,6 +308,8 @@ def _place_in_time(
     frame: pl.DataFrame, length_s: float, workload: WorkloadSpec, scenario: Scenario, left_out: dict[str, int]
 ) -> pl.DataFrame:
     """Multiply, repeat with growth, begin when the workload starts, and cut at the horizon."""
+    if not workload.load:
+        return frame.clear()
     draws = stream(scenario.spec.seed, "load", workload.name)
     repeat = workload.repeat
     starts_s = scenario.since_start_s(workload.starts)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import pickle
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleetsim.catalog import ESTIMATE, FIGURES, Catalog, GpuModel, load_catalog, parse_catalog
 from fleetsim.errors import InputError, Problem
+from fleetsim.gpu_model import COOLING
 
 CLASSES = ("training", "fine_tuning", "inference", "batch", "interactive")
 
@@ -63,8 +66,11 @@ models:
   bf16_tflops: [300, sheet, 'a remark']
   tdp_w: [400, sheet]
   idle_w: [50, estimate]
+  context_w: [30, estimate]
+  power_exponent: [0.5, estimate]
   gpus_per_server: [8, sheet]
   server_max_w: [6400, sheet]
+  server_idle_w: [800, estimate]
   interconnect_gb_s: [600, sheet]
   mig_max_instances: [7, sheet]
   scaleup_domain_gpus: [8, sheet]
@@ -146,9 +152,17 @@ def test_h100_by_hand() -> None:
     assert (h100.tdp_w, h100.idle_w, h100.gpus_per_server, h100.server_max_w) == (700, 70, 8, 10200)
     assert h100.overhead_w_per_gpu == 575  # (10200 - 8 * 700) / 8 = 4600 / 8
     assert h100.slot_kw_per_gpu == 1.275  # 10.2 / 8
-    assert h100.power_w(0.0) == 645  # 70 + 575
-    assert h100.power_w(0.5) == 960  # 70 + 630 * 0.5 + 575 = 385 + 575
-    assert h100.power_w(1.0) == 1275  # 700 + 575, the slot
+    assert (h100.context_w, h100.power_exponent, h100.server_idle_w) == (50, 0.7, 1300)
+    assert h100.idle_power_w == 232.5  # 70 + 1300 / 8
+    # the GPU is at 50 of its 630 W, and so is the server: 70 + 50 + 162.5 + (575 - 162.5) * 50 / 630
+    assert h100.context_power_w == pytest.approx(282.5 + 412.5 * 50 / 630, rel=1e-12)
+    # 0.25 ** 0.7 = 0.378929: the GPU at 120 + 580 * 0.378929 = 339.779 W, 269.779 of its 630
+    gpu_w = 120 + 580 * 0.25**0.7
+    assert gpu_w == pytest.approx(339.779, abs=5e-4)
+    expected_w = gpu_w + 162.5 + 412.5 * (gpu_w - 70) / 630
+    assert h100.busy_power_w(0.25) == pytest.approx(expected_w, rel=1e-12)
+    assert h100.busy_power_w(0.0) == pytest.approx(h100.context_power_w, rel=1e-12)
+    assert h100.busy_power_w(1.0) == 1275  # 700 + 575, the slot
     assert h100.memory_gb == 80 and h100.bf16_tflops == 989 and h100.fp4_tflops is None
     assert h100.sources["idle_w"] == "idle-logs" and h100.sources["rel_training"] == ESTIMATE
 
@@ -157,27 +171,123 @@ def test_t4_by_hand() -> None:
     t4 = load_catalog()["t4"]
     assert t4.overhead_w_per_gpu == 105  # (700 - 4 * 70) / 4 = 420 / 4
     assert t4.slot_kw_per_gpu == 0.175  # 0.7 / 4
-    assert [t4.power_w(a) for a in (0.0, 0.5, 1.0)] == [115, 145, 175]  # 10, 40, 70 and 105
+    assert t4.idle_power_w == 50  # 10 + 160 / 4
+    assert t4.context_power_w == pytest.approx(50 + 125 * 16 / 60, rel=1e-12)  # slot - idle = 175 - 50
+    assert t4.busy_power_w(1.0) == 175
     assert t4.bf16_tflops is None and t4.mig_max_instances == 0
 
 
 def test_gb200_by_hand() -> None:
     gb200 = load_catalog()["gb200-nvl72"]
-    rack_w = 72 * gb200.power_w(1.0)
-    assert rack_w == pytest.approx(
-        120_000, rel=1e-12
-    )  # all GPUs at the limit draw what the rack is rated for
-    assert 72 * gb200.power_w(0.0) == pytest.approx(43_680)  # 72 * 140 + (120000 - 72 * 1200) = 10080 + 33600
-    assert 72 * gb200.power_w(0.5) == pytest.approx(81_840)  # half way between the two
+    # with all GPUs at the limit the rack draws what it is rated for
+    assert 72 * gb200.busy_power_w(1.0) == pytest.approx(120_000, rel=1e-12)
+    assert 72 * gb200.idle_power_w == pytest.approx(19_080)  # 72 * 140 + 9000
+    # 50 of 1,060 W up: 19,080 + (120,000 - 19,080) * 50 / 1060
+    assert 72 * gb200.context_power_w == pytest.approx(19_080 + 100_920 * 50 / 1060)
     assert gb200.rack_kw == 72 * gb200.slot_kw_per_gpu
 
 
 def test_power_of_an_array_is_that_of_its_elements() -> None:
     a100 = load_catalog()["a100-sxm-80"]
-    activity = np.array([0.0, 0.25, 1.0])
-    drawn_w = a100.power_w(activity)
-    assert drawn_w.tolist() == [470.5, 556.0, 812.5]  # 58 + 342 * a + 412.5
-    assert activity.tolist() == [0.0, 0.25, 1.0]
+    sm_active = np.array([0.0, 0.25, 1.0])
+    drawn_w = a100.busy_power_w(sm_active)
+    assert drawn_w.tolist() == pytest.approx([a100.busy_power_w(s) for s in (0.0, 0.25, 1.0)], rel=1e-15)
+    assert sm_active.tolist() == [0.0, 0.25, 1.0]
+
+
+def made(**figures: float) -> GpuModel:
+    return replace(load_catalog()["h100-sxm-80"], **figures)  # type: ignore[arg-type]
+
+
+def test_a_straight_line_and_a_constant_server_are_the_worked_example_w27() -> None:
+    """TDP 700, idle 70, overhead (10200 - 8 * 700) / 8 = 575 W: idle + (TDP - idle) * u + overhead."""
+    line = made(power_exponent=1, context_w=0, server_idle_w=8 * 575)
+    expected = {0.0: 645.0, 0.3: 834.0, 0.7: 1086.0, 1.0: 1275.0}
+    assert {u: line.busy_power_w(u) for u in expected} == pytest.approx(expected, rel=1e-12)
+    assert line.idle_power_w == line.context_power_w == 645.0
+    pue = 1.25
+    facility = {0.0: 806.25, 0.3: 1042.5, 0.7: 1357.5, 1.0: 1593.75}
+    assert {u: pue * line.busy_power_w(u) for u in facility} == pytest.approx(facility, rel=1e-12)
+
+
+def test_idle_servers_draw_what_such_servers_draw() -> None:
+    """A DGX H100 idles near 2 kW, a fifth of its rating; no server idles at half of what it may draw."""
+    catalog = load_catalog()
+    assert 8 * catalog["h100-sxm-80"].idle_power_w == 1860  # 8 * 70 + 1300, of 10,200
+    assert 8 * catalog["a100-sxm-80"].idle_power_w == 1364  # 8 * 58 + 900, of 6,500
+    for model in catalog.values():
+        share = model.idle_power_w / model.busy_power_w(1.0)
+        assert 0.1 < share < (0.5 if model.vendor == "Google" else 0.3), model.id  # TPUs idle high
+
+
+def test_training_on_a_dgx_h100_draws_what_was_measured() -> None:
+    """Measured on eight H100: 76 % of 10.2 kW (arXiv 2506.14551), at most 8.4 kW (arXiv 2412.08602).
+
+    The model draws that with 58 % and 68 % of the SMs active: what training shows.
+    """
+    h100 = load_catalog()["h100-sxm-80"]
+    assert 8 * h100.busy_power_w(0.578) == pytest.approx(0.76 * 10_200, rel=1e-3)
+    assert 8 * h100.busy_power_w(0.683) == pytest.approx(8_400, rel=1e-3)
+
+
+def test_power_by_batch_size_saturates_as_measured() -> None:
+    """Llama 3.1 8B on one H100 (ML.ENERGY): W of the GPU alone by batch size.
+
+    With 120 W at no activity (idle 70 + context 50) and 700 W at the limit, these are the SM activities that
+    the model takes for them. They rise with the batch, a half already at 8, and fall short of 1 at 256; a
+    straight line to the limit would put 8 at 0.63 and 256 at 0.98.
+    """
+    measured_w = {8: 486, 16: 513, 32: 560, 64: 610, 128: 669, 256: 691}
+    sm_active = {8: 0.518, 16: 0.573, 32: 0.674, 64: 0.786, 128: 0.925, 256: 0.978}
+    h100 = load_catalog()["h100-sxm-80"]
+    alone = made(server_max_w=8 * 700, server_idle_w=0)  # no server around the GPU
+    assert {b: alone.busy_power_w(s) for b, s in sm_active.items()} == pytest.approx(measured_w, rel=1e-3)
+    drawn_w = [h100.busy_power_w(s) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    steps = [new - old for old, new in pairwise(drawn_w)]
+    assert steps == sorted(steps, reverse=True) and steps[-1] > 0  # every quarter adds less than the last
+    assert steps[0] > 2 * steps[-1]
+    assert measured_w[8] / measured_w[256] == pytest.approx(0.70, abs=0.005)
+
+
+@given(
+    model=st.sampled_from(sorted(load_catalog())).map(load_catalog().__getitem__),
+    one=st.floats(0, 1),
+    other=st.floats(0, 1),
+)
+def test_power_rises_with_activity_from_idle_to_the_slot(model: GpuModel, one: float, other: float) -> None:
+    slot_w = model.server_max_w / model.gpus_per_server
+    low, high = sorted((one, other))
+    low_w, high_w = model.busy_power_w(low), model.busy_power_w(high)
+    idle_w, context_w = model.idle_power_w, model.context_power_w
+    assert 0 < idle_w <= context_w < slot_w
+    assert context_w * (1 - 1e-12) <= low_w <= high_w <= slot_w
+    assert model.busy_power_w(1.0) == slot_w == 1000 * model.slot_kw_per_gpu
+    # the GPU and the server around it, told apart
+    gpu_w = model.idle_w + model.context_w
+    gpu_w += (model.tdp_w - gpu_w) * low**model.power_exponent
+    position = (gpu_w - model.idle_w) / (model.tdp_w - model.idle_w)
+    idle_share_w = model.server_idle_w / model.gpus_per_server
+    around_w = idle_share_w + (model.overhead_w_per_gpu - idle_share_w) * position
+    assert low_w == pytest.approx(gpu_w + around_w, rel=1e-9)
+
+
+def test_the_figures_of_power_are_where_they_were_measured() -> None:
+    """A process adds 26 to 50 W on parts with HBM and 66 W on the L40S (arXiv 2605.23918)."""
+    catalog = load_catalog()
+    measured = {m.id: m.context_w for m in catalog.values() if m.sources["context_w"] == "context-step"}
+    assert measured == {"a100-sxm-80": 26, "h100-sxm-80": 50, "l40s": 66}
+    for model in catalog.values():
+        assert model.context_w <= (50 if "HBM" in model.memory_type else 66), model.id
+        assert 0.6 <= model.power_exponent <= 0.8, model.id
+        assert model.server_idle_w <= model.gpus_per_server * model.overhead_w_per_gpu, model.id
+        for name in ("context_w", "server_idle_w"):
+            assert model.remarks[name], f"{model.id}.{name} has no reasoning"
+
+
+def test_cooling_is_air_or_liquid() -> None:
+    liquid = {model.id for model in load_catalog().values() if model.cooling == "liquid"}
+    assert liquid == {"gb200-nvl72", "gb300-nvl72", "tpu-v4", "tpu-v5p"}
+    assert {model.cooling for model in load_catalog().values()} == set(COOLING)
 
 
 def test_speed_by_hand() -> None:
@@ -216,8 +326,6 @@ def test_order_of_generations() -> None:
         per_kw = [model.rel_inference / model.slot_kw_per_gpu for model in (old, new)]
         assert per_kw[0] < per_kw[1], f"{new.id} is no better per kW than {old.id}"
     for model in load_catalog().values():
-        assert model.power_w(1.0) == pytest.approx(1000 * model.slot_kw_per_gpu)
-        assert model.idle_w < model.tdp_w
         assert model.scaleup_domain_gpus in (1, model.gpus_per_server) or model.vendor == "Google"
         assert (model.fp8_tflops is None) or model.fp8_tflops >= (model.bf16_tflops or 0)
 
@@ -268,7 +376,22 @@ def test_mapping() -> None:
         ("tdp_w: [-400, sheet]", "-400 W is out of range", "Write more than 0."),
         ("tdp_w: [0, sheet]", "0 W is out of range", "Write more than 0."),
         ("idle_w: [-1, sheet]", "-1 W is out of range", "Write 0 or more."),
-        ("idle_w: [401, sheet]", "401 W is above tdp_w, 400 W", "Idle is the lower of the two."),
+        ("idle_w: [400, sheet]", "400 W is not below tdp_w, 400 W", "Idle is the lower of the two."),
+        (
+            "context_w: [351, sheet]",
+            "351 W above idle_w, 50 W, is above tdp_w, 400 W",
+            "what a process without kernels adds",
+        ),
+        ("-context_w", "missing", "Write [W, source]"),
+        ("power_exponent: [1.01, sheet]", "1.01 is above 1", "Write 1 for linear, less if it saturates."),
+        ("power_exponent: [0, sheet]", "0 exponent is out of range", "Write more than 0."),
+        (
+            "server_idle_w: [3201, sheet]",
+            "3201 W is above its maximum, 6400 - 3200 = 3200 W",
+            "the server outside its GPUs",
+        ),
+        ("cooling: water", "'water' is none of air, liquid", "Write one of them."),
+        ("cooling: 3", "3 is not a text", "Write a text"),
         ("-memory_gb", "missing", "Write [GB, source]"),
         ("memory_gb:", "missing", "Write [GB, source]"),
         ("memory_gb: [lots, sheet]", "'lots' is not a number", "Write digits: more than 0, in GB."),

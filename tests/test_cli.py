@@ -460,7 +460,7 @@ def test_sql_that_is_wrong_is_one_problem_with_the_tables(
     first, second = result.stderr.splitlines()
     assert first == "Error: 1 problem:"
     assert second.startswith("  SQL: ") and fragment in second
-    assert "Tables: jobs, allocations, node_states, events, queue, usage." in second
+    assert f"Tables: {', '.join(TABLES)}." in second
     assert len(second) < 1000
 
 

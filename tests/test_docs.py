@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from fleetsim import schema
+from fleetsim import safeyaml, scenario, schema
 from fleetsim.cli import cli
+from fleetsim.life.spec import CascadeSpec, FailureSpec, RetirementSpec
 from fleetsim.policies.packing import PACKINGS
 from fleetsim.policies.placement import PLACEMENTS
 from fleetsim.policies.queue import QUEUES
+from fleetsim.spec import SiteSpec
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -122,3 +126,22 @@ def test_every_policy_is_described() -> None:
     page = (ROOT / "fleetsim" / "SCHEDULING.md").read_text("utf-8")
     for name in (*QUEUES, *PLACEMENTS, *PACKINGS):
         assert f"`{name}`" in page, name
+
+
+def test_the_life_of_nodes_is_described() -> None:
+    """Each rule that a scenario can give is in the page on it, and the scenario there is one."""
+    page = (ROOT / "fleetsim" / "LIFE.md").read_text("utf-8")
+    for part in (CascadeSpec, RetirementSpec, FailureSpec, SiteSpec):
+        for key, field in part.model_fields.items():
+            for choice in get_args(field.annotation) if key in ("rule", "unit", "over_power") else ():
+                assert f"`{choice}`" in page, f"{key}: {choice}"
+    example = safeyaml.load_yaml(page.split("```yaml\n")[1].split("```")[0], "LIFE.md")
+    assert isinstance(example, dict)
+    given = example | {
+        "name": "x",
+        "start": "2026-01-01",
+        "horizon": "1y",
+        "cohorts": [{"name": "a", "gpu_model": "a100-sxm-80", "nodes": 8}],
+        "workloads": [{"name": "w", "trace": "philly-like-10k", "reference_gpu": "a100-sxm-80"}],
+    }
+    assert scenario.parse(json.dumps(given), "LIFE.md").spec.cascade

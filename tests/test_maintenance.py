@@ -218,6 +218,44 @@ def test_maintenance_of_reserved_nodes() -> None:
     assert [row[:3] for row in changes(run)] == [(120, 0, "down"), (180, 0, "up")]
 
 
+EVERY_PASS = {"restart": {"costs": [{"cost": "20s"}], "charge": "every_pass"}}
+
+
+def test_jobs_that_are_interrupted_are_waited_for_longer() -> None:
+    """Every pass costs a running job 20 s. At 50 that on node 0 is to end at 100; a pass at 60 makes it 120.
+
+    So node 0 is down from 120 to 170, and takes the third job then.
+    """
+    run = simulate(
+        [Job(0, 100), Job(0, 200), Job(60, 10)],
+        [cohort(nodes=2, gpus_per_node=1)],
+        queue="las",
+        scheduler=EVERY_PASS,
+        maintenance=[window(50, 50, nodes=1)],
+    )
+    assert spans(run)[0] == (0, 120) and spans(run)[2] == (170, 180)
+    assert [row[:3] for row in changes(run)] == [(120, 0, "down"), (170, 0, "up")]
+
+
+def test_jobs_that_are_interrupted_are_waited_for_longer_by_a_reservation() -> None:
+    """Node 0 is the vip's from 120, not 100, and given back when his job ends: at 165, not 145.
+
+    All cost 20 s at 60, 65, 120 and 130. The vip's has 25 s to do from 120 on: no more than 10 s at 130 are
+    lost, and 10 s more at 140, when the window is over and one comes that has to wait.
+    """
+    jobs = [Job(0, 100), Job(0, 1000), Job(60, 25, tenant="vip"), Job(130, 5), Job(140, 5)]
+    run = simulate(
+        jobs,
+        [cohort(nodes=2, gpus_per_node=1)],
+        queue="las",
+        scheduler=EVERY_PASS,
+        reservations=[reserved(50, 85, nodes=1)],
+    )
+    assert spans(run)[0] == (0, 120) and spans(run)[2] == (120, 165)
+    ends = run["events"].filter(pl.col("subject") == "vip").select("time_s", pl.col("kind").cast(pl.String))
+    assert ends.rows() == [(120, "reservation"), (165, "reservation_end")]
+
+
 # Every history
 
 

@@ -18,8 +18,7 @@ from fleetsim.errors import InputError
 from fleetsim.policies.desk import Desk, Start, Terms
 from fleetsim.policies.placement import PLACEMENTS
 from fleetsim.policies.queue import QUEUES
-from fleetsim.policies.quota import Quota
-from fleetsim.policies.shares import Tree
+from fleetsim.policies.shares import Shares, Tree
 from fleetsim.spec import TenantSpec
 
 Tenant = dict[str, Any]
@@ -249,16 +248,16 @@ def test_shares_kept_up_to_date_are_those_divided_anew(gpus: int, draws: random.
             ),
         ]
     )
-    quota = object.__new__(Quota)
-    quota._tree, quota._gpus, quota._stale = tree, gpus, True
-    quota._request = [0.0] * len(tree.names)
+    shares, request = Shares(tree, gpus), [0.0] * len(tree.names)
     leaves = [node for node in range(1, len(tree.names)) if not tree.children[node]]
     for _ in range(30):
         node = draws.choice(leaves)
-        has = int(quota._request[node])
-        quota._ask(node, draws.choice([1, 2, 5, -min(1, has), -has]))
+        has = int(request[node])
+        more = draws.choice([1, 2, 5, -min(1, has), -has])
+        request[node] += more
+        shares.ask(node, more)
         if draws.random() < 0.7:
-            assert quota._shares() == tree.fair_shares(gpus, quota._request)[0]
+            assert shares.now() == tree.fair_shares(gpus, request)[0]
 
 
 class Plain:

@@ -217,7 +217,7 @@ def test_leavings_of_a_killed_run_are_in_nobodys_way(tmp_path: Path) -> None:
 def test_a_run_is_what_it_was(run: Path) -> None:
     found = open_run(run)
     assert found.path == run
-    assert found.manifest["schema"] == "2"
+    assert found.manifest["schema"] == "3"
     assert found.scan("jobs").collect()["job_id"].to_list() == ["0", "1"]
     assert open_run(str(run)).manifest == found.manifest
 
@@ -268,8 +268,8 @@ def test_all_missing_tables_are_named(run: Path) -> None:
         (b"\xff\xfe", "no usable manifest.json (UnicodeDecodeError)"),
         (b"[]", "no usable manifest.json (TypeError)"),
         (b"{}", "no usable manifest.json (KeyError)"),
-        (b'{"schema": "99"}', "written with table schema '99', this reads '2'"),
-        (b'{"schema": {"a": 1}}', "written with table schema \"{'a': 1}\", this reads '2'"),
+        (b'{"schema": "99"}', "written with table schema '99', this reads '3'"),
+        (b'{"schema": {"a": 1}}', "written with table schema \"{'a': 1}\", this reads '3'"),
         (b"[" * 100_000, "no usable manifest.json (RecursionError)"),
     ],
 )

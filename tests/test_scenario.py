@@ -16,6 +16,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from life.aging import AGING, ALL
 
 from fleetsim import safeyaml, scenario
 from fleetsim.errors import InputError, Problem
@@ -23,7 +24,8 @@ from fleetsim.policies.packing import PACKINGS
 from fleetsim.policies.placement import PLACEMENTS
 from fleetsim.policies.queue import QUEUES
 from fleetsim.scenario import Scenario, parse
-from fleetsim.spec import ScenarioSpec, Spec, WorkloadClass
+from fleetsim.spec import ScenarioSpec
+from fleetsim.words import Spec, WorkloadClass
 from fleetsim.workload import load_jobs
 from fleetsim_traces.samples import SAMPLES, sample
 
@@ -144,7 +146,7 @@ SCHEDULERS: list[dict[str, Any]] = [
     {
         "queue": "srtf", "admit": "afresh", "interval": "60s",
         "restart": {
-            "setup": "1s", "checkpoint": "30min", "charge": "every_pass",
+            "setup": "1s", "checkpoint": "30min", "checkpoint_cost": "30s", "charge": "every_pass",
             "costs": [{"up_to_gpus": 8, "users": ["u"], "workloads": ["own"], "cost": "7s"}, {"cost": 60}],
         },
     },
@@ -373,7 +375,9 @@ FAULTS: dict[str, tuple[str, str, str, list[str]]] = {
     "work that starts too early": (
         "tenant: red}", "tenant: red, starts: @@-1s}", "workloads[0].starts", ["'-1s' lies outside the run"],
     ),
-    "no load": ("tenant: red}", "tenant: red, load: @@0}", "workloads[0].load", ["greater than 0", "not 0"]),
+    "less than no load": (
+        "tenant: red}", "tenant: red, load: @@-1}", "workloads[0].load", ["than or equal to 0", "not -1"],
+    ),
     "a load beyond reason": (
         "tenant: red}", "tenant: red, load: @@1e5}", "workloads[0].load", ["less than or equal to 10000"],
     ),
@@ -438,6 +442,35 @@ FAULTS: dict[str, tuple[str, str, str, list[str]]] = {
     "thresholds that fall": (
         "{queue: fifo}", "{queue: las, las_thresholds_gpu_s: @@[60.0, 30.0]}",
         "scheduler.las_thresholds_gpu_s", ["must be above zero and rise"],
+    ),
+    "a delay of no spread": (
+        "nodes: 1}", "nodes: 1, delay: @@{median: 30d}}", "cohorts[0].delay.sigma", ["missing"],
+    ),
+    "a delay of another key": (
+        "nodes: 1}", "nodes: 1, delay: {median: 30d, sigma: 1, sigmaa: @@2}}", "cohorts[0].delay.sigmaa",
+        ["unknown key", "Did you mean sigma?", "Known: median, sigma."],
+    ),
+    "a delay before its time": (
+        "nodes: 1}", "nodes: 1, delay: @@-1d}", "cohorts[0].delay", ["'-1d' must not be negative"],
+    ),
+    "a list for a delay": (
+        "nodes: 1}", "nodes: 1, delay: @@[1]}", "cohorts[0].delay",
+        ["a number or a text with units is needed, not [1]"],
+    ),
+    "an XID that is none": (
+        "{queue: fifo}\n", "{queue: fifo}\nfailures:\n  - name: f\n    script: [{after: 1d, down: 1d}]\n"
+        "    xids: {79a: @@1}\n",
+        "failures[0].xids.79a", ["'79a' is no key of this mapping", "[1-9][0-9]{0,2}"],
+    ),
+    "a curve that is no list of pairs": (
+        "{queue: fifo}\n",
+        "{queue: fifo}\nfailures:\n  - name: f\n    hazard: [{curve: [[0, 1], @@[1y]]}]\n"
+        "    repairs: [{name: r}]\n",
+        "failures[0].hazard[0].curve[1][1]", ["missing"],
+    ),
+    "a checkpoint that nobody writes": (
+        "{queue: fifo}", "{restart: {checkpoint_cost: @@30s}}", "scheduler.restart.checkpoint_cost",
+        ["no checkpoint is written in the course of a job: `checkpoint: when_stopped`", "`checkpoint: 1h`"],
     ),
     "a share above one": (
         "tenant: red}", "tenant: red, mfu: @@40}", "workloads[0].mfu", ["less than or equal to 1", "not 40"],
@@ -780,7 +813,9 @@ def under(scheduler: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "given", [FULL, SHARED, *map(under, SCHEDULERS)], ids=lambda s: str(s["scheduler"]["queue"])
+    "given",
+    [FULL, SHARED, *map(under, SCHEDULERS), *ALL.values()],
+    ids=["full", "shared", *(str(s["queue"]) for s in SCHEDULERS), *ALL],
 )
 def test_every_key_can_be_used_and_comes_back(given: dict[str, Any]) -> None:
     """A specification written out and read again is equal: what the manifest holds can be run again."""
@@ -815,7 +850,7 @@ def test_the_full_scenario_uses_every_key() -> None:
 
     listed = {"file": "nodes.csv", "gpu_names": {"T4": "t4"}, "bad_rows": "drop", "site": "north"}
     listed |= {"delivered": "-1y", "earlier_age": "1y"}
-    given = [FULL, SHARED, {"node_list": listed}, *({"scheduler": s} for s in SCHEDULERS)]
+    given = [FULL, SHARED, {"node_list": listed}, *({"scheduler": s} for s in SCHEDULERS), *ALL.values()]
     assert list(unused(ScenarioSpec, given, "")) == []
 
 
@@ -868,7 +903,9 @@ JUNK: list[Any] = [
     None, True, -1, 0, 1, 2**62, 0.5, -1e300, 1e300, "", "x", "*", "drain", "-3y", "9" * 400 + "d", "100000y",
     "0001-01-01T00:00:00+14:00", "9999-12-31", "2026-13-01", "\x1b[31m", "a\nb", "..", "a\0b", "t4", "l4",
     "[", [], {}, [[]], [None], ["x"], {"a": 1}, {"": {}}, {"\x1b[31m": 1}, [{"name": "x"}], {"name": 3},
-    "a" * 70, "ä", "½", "٣d",
+    "a" * 70, "ä", "½", "٣d", "inference", "batch", "slot", "cash_out", "margin", "pressure", "node", "job",
+    "h100-1", "b200-sxm-180", "shed", "power_cap", {"median": "1d", "sigma": 1}, {"sharing": {}}, [["1y"]],
+    {"every": "1d", "count": 1000}, [[0, 1], ["1y", 2]],
 ]  # fmt: skip
 
 
@@ -879,7 +916,8 @@ def paths(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str
         yield from paths(element, (*path, key))
 
 
-PATHS = [path for path in paths(FULL) if path]
+WHOLE = [FULL, *ALL.values()]
+PLACES = [(n, path) for n, tree in enumerate(WHOLE) for path in paths(tree) if path]
 
 
 def put(tree: Any, path: tuple[str | int, ...], junk: Any) -> None:
@@ -892,12 +930,20 @@ def put(tree: Any, path: tuple[str | int, ...], junk: Any) -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(PATHS), st.sampled_from(JUNK)), min_size=1, max_size=3))
-def test_junk_is_read_or_refused_in_a_line(changes: list[tuple[tuple[str | int, ...], Any]]) -> None:
+@given(
+    st.sampled_from(PLACES), st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(JUNK)), max_size=2),
+    st.sampled_from(JUNK),
+)  # fmt: skip
+def test_junk_is_read_or_refused_in_a_line(
+    first: tuple[int, tuple[str | int, ...]],
+    changes: list[tuple[tuple[int, tuple[str | int, ...]], Any]],
+    junk: Any,
+) -> None:
     """Any value anywhere: a scenario, or problems that can be printed, each in one short line."""
-    tree = json.loads(json.dumps(FULL))
-    for path, junk in changes:
-        put(tree, path, junk)
+    tree = json.loads(json.dumps(WHOLE[first[0]]))
+    put(tree, first[1], junk)
+    for (_, path), other in changes:
+        put(tree, path, other)
     try:
         assert isinstance(parse(json.dumps(tree), "f.yaml"), Scenario)
     except InputError as error:
@@ -912,7 +958,7 @@ KEYWORDS = {
     "$schema", "$defs", "$ref", "title", "description", "type", "properties", "required",
     "additionalProperties", "items", "anyOf", "enum", "const", "default",
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "pattern", "minLength",
-    "maxLength",
+    "maxLength", "patternProperties", "prefixItems", "maxItems",
 }  # fmt: skip
 TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,), "array": (list,), "string": (str,), "integer": (int,), "number": (int, float),
@@ -923,10 +969,11 @@ TYPES: dict[str, tuple[type, ...]] = {
 def subschemas(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Every schema of a JSON Schema document, itself included."""
     yield node
-    for key in ("$defs", "properties"):
+    for key in ("$defs", "properties", "patternProperties"):
         for inner in node.get(key, {}).values():
             yield from subschemas(inner)
-    for inner in [*node.get("anyOf", []), node.get("items"), node.get("additionalProperties")]:
+    several = [*node.get("anyOf", []), *node.get("prefixItems", [])]
+    for inner in [*several, node.get("items"), node.get("additionalProperties")]:
         if isinstance(inner, Mapping):
             yield from subschemas(inner)
 
@@ -950,6 +997,11 @@ def objections(value: Any, node: Mapping[str, Any], root: Mapping[str, Any], pat
         for key, inner in value.items():
             if key in node.get("properties", {}):
                 yield from objections(inner, node["properties"][key], root, f"{path}.{key}")
+            elif "patternProperties" in node:
+                ((pattern, kind),) = node["patternProperties"].items()
+                if not re.search(pattern, key):
+                    yield f"{path}.{key}: unknown"
+                yield from objections(inner, kind, root, f"{path}.{key}")
             elif node.get("additionalProperties") is False:
                 yield f"{path}.{key}: unknown"
             elif isinstance(node.get("additionalProperties"), Mapping):
@@ -957,8 +1009,11 @@ def objections(value: Any, node: Mapping[str, Any], root: Mapping[str, Any], pat
     if isinstance(value, list):
         if len(value) < node.get("minItems", 0):
             yield f"{path}: too few"
+        if len(value) > node.get("maxItems", len(value)):
+            yield f"{path}: too many"
         for i, inner in enumerate(value):
-            yield from objections(inner, node.get("items", {}), root, f"{path}[{i}]")
+            kind = node["prefixItems"][i] if i < len(node.get("prefixItems", ())) else node.get("items", {})
+            yield from objections(inner, kind, root, f"{path}[{i}]")
     if isinstance(value, str) and "pattern" in node and not re.search(node["pattern"], value):
         yield f"{path}: pattern"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -1013,9 +1068,11 @@ def test_the_schema_lists_what_may_be_chosen() -> None:
     assert choices("WorkloadSpec", "workload_class") == list(get_args(WorkloadClass))
 
 
-@pytest.mark.parametrize("name", ["", *scenario.bundled()])
+@pytest.mark.parametrize("name", ["", "aging", *scenario.bundled()])
 def test_the_schema_accepts_what_is_valid(name: str) -> None:
-    text = (scenario.folder() / f"{name}.yaml").read_text("utf-8") if name else json.dumps(FULL)
+    ours = {"": FULL, "aging": AGING}
+    own = ours.get(name)
+    text = json.dumps(own) if own else (scenario.folder() / f"{name}.yaml").read_text("utf-8")
     schema = scenario.json_schema()
     assert list(objections(safeyaml.load_yaml(text, name), schema, schema)) == []
 
@@ -1033,7 +1090,8 @@ def test_the_schema_accepts_what_is_valid(name: str) -> None:
         ("an empty list", ".cohorts: too few"),
         ("a list for a duration", ".horizon: nothing of anyOf"),
         ("a name with a blank", ".cohorts[0].name: pattern"),
-        ("no load", ".workloads[0].load: out of range"),
+        ("an XID that is none", ".failures[0].xids.79a: unknown"),
+        ("less than no load", ".workloads[0].load: out of range"),
     ],
 )
 def test_an_editor_sees_what_the_schema_can_say(fault: str, objection: str) -> None:

@@ -114,13 +114,14 @@ def test_the_chain_of_the_fleet(summary: dict[str, Any]) -> None:
 
 
 def test_energy_of_the_fleet(summary: dict[str, Any]) -> None:
-    """A100 (idle 58, limit 400, server 412.5 W): 6 h idle and 0.7 h stalled at 470.5 W, 13.3 h at 727 W.
+    """A100: 6 h idle, 0.7 h stalled and 13.3 h with 75 % of the SMs active. PUE 1.5.
 
-    V100: 15 h idle and 3.5 h stalled without load, 1.5 h with 40 % of the SMs active. PUE 1.5.
+    V100: 15 h idle, 3.5 h stalled and 1.5 h with 40 % of the SMs active.
     """
-    v100 = load_catalog()[V100]
-    new_kwh = 6.7 * 0.4705 + 13.3 * (58 + 342 * 0.75 + 412.5) / 1000
-    old_kwh = (18.5 * v100.power_w(0.0) + 1.5 * v100.power_w(0.4)) / 1000
+    a100, v100 = load_catalog()[A100], load_catalog()[V100]
+    new_wh = 6 * a100.idle_power_w + 0.7 * a100.context_power_w + 13.3 * a100.busy_power_w(0.75)
+    old_wh = 15 * v100.idle_power_w + 3.5 * v100.context_power_w + 1.5 * v100.busy_power_w(0.4)
+    new_kwh, old_kwh = new_wh / 1000, old_wh / 1000
     cohorts = rows_by(summary["by_cohort"], "cohort")
     assert cohorts["new"]["energy_mwh"] == pytest.approx(new_kwh / 1000, rel=1e-12)
     assert cohorts["old"]["energy_mwh"] == pytest.approx(old_kwh / 1000, rel=1e-12)
@@ -162,7 +163,7 @@ def test_who_held_how_much(summary: dict[str, Any]) -> None:
     assert [row["allocated_gpu_hours"] for row in classes.values()] == pytest.approx([14, 5])
     assert [row["share"] for row in classes.values()] == pytest.approx([14 / 19, 5 / 19])
     held_mwh = [sum(row["energy_mwh"] for row in summary[key]) for key in ("by_tenant", "by_class")]
-    idle_mwh = (6 * 0.4705 + 15 * load_catalog()[V100].power_w(0.0) / 1000) / 1000
+    idle_mwh = (6 * load_catalog()[A100].idle_power_w + 15 * load_catalog()[V100].idle_power_w) / 1e6
     assert held_mwh == pytest.approx([summary["fleet"]["energy_mwh"] - idle_mwh] * 2)
 
 

@@ -6,10 +6,11 @@ import io
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from fleetsim.experiment import Progress
     from fleetsim.scenario import Scenario
+    from fleetsim.sweep_folder import Progress as SweepProgress
 
 PIPE_COLUMNS = 140  # of a pipe or file, where nothing need be cut
 NAME_WIDTH = 20  # of a name in a table
@@ -131,3 +133,78 @@ class Meter:
             self._live.update(line, refresh=True)
         else:
             self._console.print(line, soft_wrap=True)
+
+
+@contextmanager
+def counting(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Take counts (how many are done, of how many), and show them on stderr after a second unless *quiet*."""
+    console = Console(stderr=True, highlight=False)
+    live = Live(console=console, transient=True, auto_refresh=False)
+    began = shown = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        pause = 0.1 if console.is_terminal else LINE_EVERY_S
+        if quiet or now - began < PROGRESS_AFTER_S or now - shown < pause:
+            return
+        shown = now
+        line = Text.assemble(f"{what} ", bar(done / of, 20), f" {done:,} of {of:,}")
+        if console.is_terminal:
+            live.start()
+            live.update(line, refresh=True)
+        else:
+            console.print(line, soft_wrap=True)
+
+    try:
+        yield tell
+    finally:
+        live.stop()
+
+
+class SweepMeter:
+    """Progress of a sweep on stderr once it has taken a second: all runs, and those under way below."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, transient=True, auto_refresh=False)
+        self._began = self._shown = time.monotonic()
+
+    def __enter__(self) -> SweepMeter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def __call__(self, seen: SweepProgress) -> None:
+        """Show *seen*, unless something was shown a moment ago."""
+        now = time.monotonic()
+        pause = 0.5 if self._console.is_terminal else LINE_EVERY_S
+        if self._quiet or now - self._began < PROGRESS_AFTER_S or now - self._shown < pause:
+            return
+        self._shown = now
+        under_way = sum(seen.running.values())
+        share = (seen.ended + under_way) / seen.of
+        worked = seen.ended - seen.kept + under_way
+        to_do = seen.of - seen.ended - under_way
+        eta = units.human(round((now - self._began) * to_do / worked)) if worked else "?"
+        failed = f", {seen.failed:,} failed" if seen.failed else ""
+        lines = [
+            Text.assemble(
+                bar(share, 20),
+                f" {share:4.0%}  {seen.ended:,} of {seen.of:,} runs done{failed}, {len(seen.running)} running"
+                + (f"  ETA {eta}" if to_do else ""),
+            )
+        ]
+        if self._console.is_terminal:
+            lines += [
+                Text.assemble("  ", bar(part, 18), f" {part:4.0%}  {plain(name, 60)}")
+                for name, part in [*seen.running.items()][: max(1, self._console.height - 2)]
+            ]
+            self._live.start()
+            self._live.update(Group(*lines), refresh=True)
+        else:
+            self._console.print(lines[0], soft_wrap=True)

@@ -118,17 +118,42 @@ def _everything(model: GpuModel, catalog: Catalog) -> dict[str, Any]:
     for name, (unit, meaning, _) in FIGURES.items():
         source, remark = model.sources.get(name), model.remarks.get(name, "")
         figures[name] = figure(getattr(model, name), unit, meaning, source, remark)
+    share = "GPU with its share of the server"
+    to_slot = "+ (slot - idle_power_w) x context_w / (tdp_w - idle_w)"
     for name, value, unit, meaning, remark in (
         (
             "overhead_w_per_gpu",
             model.overhead_w_per_gpu,
             "W",
-            "server outside its GPUs",
+            "server outside its GPUs, at most",
             "server / GPUs - TDP",
         ),
         ("slot_kw_per_gpu", model.slot_kw_per_gpu, "kW", "slot power per GPU", "server / GPUs"),
-        ("power_idle_w", model.power_w(0.0), "W", "idle, with server share", "idle + overhead"),
-        ("power_full_w", model.power_w(1.0), "W", "at the limit, with server share", "TDP + overhead"),
+        (
+            "idle_power_w",
+            model.idle_power_w,
+            "W",
+            f"{share}, nothing allocated",
+            f"{share}, nothing allocated: idle_w + server_idle_w / GPUs",
+        ),
+        (
+            "context_power_w",
+            model.context_power_w,
+            "W",
+            f"{share}, allocated, no kernel running",
+            f"the same, allocated, no kernel running: idle_power_w {to_slot}",
+        ),
+        *(
+            (
+                name,
+                model.busy_power_w(sm_active),
+                "W",
+                f"{share}, kernels running, SM activity {sm_active:g}",
+                f"the same, kernels running, SM activity s = {sm_active:g}: context_power_w "
+                "+ (slot - context_power_w) x s ^ power_exponent",
+            )
+            for name, sm_active in (("busy_half_power_w", 0.5), ("busy_full_power_w", 1.0))
+        ),
     ):
         figures[name] = figure(value, unit, meaning, "computed", remark)
     prices = [asdict(price) for price in model.rental_prices]

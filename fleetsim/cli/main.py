@@ -13,10 +13,13 @@ import click
 from fleetsim import __version__
 from fleetsim.cli.compare import compare
 from fleetsim.cli.gpu import gpu
+from fleetsim.cli.lifetimes import lifetimes
 from fleetsim.cli.metrics import metrics
+from fleetsim.cli.report import report
 from fleetsim.cli.run import query, run
 from fleetsim.cli.scenario import scenario
 from fleetsim.cli.show import show
+from fleetsim.cli.sweep import sweep
 from fleetsim.cli.trace import trace
 
 
@@ -77,7 +80,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (run, show, compare, query, metrics, scenario, trace, gpu):
+for _command in (run, show, compare, report, sweep, query, metrics, scenario, trace, gpu, lifetimes):
     cli.add_command(_command)
 
 

@@ -1,14 +1,18 @@
-"""``fleetsim run`` and ``query``: simulate a scenario, and ask the run in SQL."""
+"""``fleetsim run`` and ``query``: simulate a scenario or a sweep of it, and ask a run in SQL."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fleetsim.cli.options import OVERRIDES, ROOTS, RUN
+
+if TYPE_CHECKING:
+    from fleetsim.sweep import Sweep
 
 
 @click.command()
@@ -17,7 +21,8 @@ from fleetsim.cli.options import OVERRIDES, ROOTS, RUN
 @click.option("--seed", type=click.IntRange(0), help="Override the scenario's seed.")
 @OVERRIDES
 @ROOTS
-@click.option("--force", is_flag=True, help="Replace an existing run.")
+@click.option("--jobs", type=click.IntRange(1), help="Runs of a sweep at once.  [default: as many as cores]")
+@click.option("--force", is_flag=True, help="Replace an existing run; of a sweep, those that differ.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
 def run(
@@ -26,28 +31,40 @@ def run(
     seed: int | None,
     overrides: tuple[str, ...],
     roots: tuple[Path, ...],
+    jobs: int | None,
     force: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Simulate SCENARIO (a file, or a bundled one by name) and write a run folder.
 
+    A scenario with axes or replications is a sweep: all its runs are done in parallel, each in a folder of
+    its own in OUTPUT. Started again it does what is missing; `fleetsim sweep OUTPUT` shows it.
+
     \b
     Example:
       fleetsim run philly-small -o runs/first
       fleetsim run mixed-fleet -o runs/more --set cohorts.h100-2026.nodes=24 --seed 7
+      fleetsim run philly-small -o runs/queues --set 'axes={scheduler.queue: [fifo, fifo_skip]}' --jobs 2
     """
-    from fleetsim import experiment
+    from fleetsim import experiment, sweep
     from fleetsim import scenario as scenarios
-    from fleetsim.cli.console import Meter, stdout
+    from fleetsim.cli.console import Meter, counting, stdout
     from fleetsim.cli.show import headline
     from fleetsim.errors import FleetsimError
-    from fleetsim.runfolder import check_target
+    from fleetsim.runfolder import SWEEP, check_target
     from fleetsim.summary import summarise
 
-    check_target(output, force)
+    if not (output / SWEEP).is_file():  # a sweep goes on where it was
+        check_target(output, force)
     if seed is not None:
         overrides = (*overrides, f"seed={seed}")
+    with counting("Checking points", quiet) as tell:
+        wanted = sweep.plan(scenario, overrides, roots, tell)
+    if wanted is not None:
+        _run_sweep(wanted, output, jobs, force, as_json, quiet)
+        return
+    check_target(output, force)
     parsed = scenarios.read(scenario, overrides, roots)
     with Meter(parsed, quiet) as meter:
         try:
@@ -72,6 +89,34 @@ def run(
     )
 
 
+def _run_sweep(
+    wanted: Sweep, output: Path, jobs: int | None, force: bool, as_json: bool, quiet: bool
+) -> None:
+    """Do the runs of a sweep and show what they say; some that failed are an error at the end."""
+    from fleetsim import sweep_folder, sweep_table
+    from fleetsim.cli.console import SweepMeter, stdout
+    from fleetsim.cli.sweep import MOST_FAILED, report
+    from fleetsim.errors import FleetsimError
+
+    with SweepMeter(quiet) as meter:
+        made = sweep_folder.run(wanted, output, jobs=jobs, force=force, tell=meter)
+    failed = [run for run in made.record.runs if run.status == "failed"]
+    if not quiet:
+        found = sweep_table.table(made, sweep_table.headlines(made))
+        if as_json:
+            click.echo(json.dumps(found, indent=2, allow_nan=False))
+        else:
+            console = stdout()
+            report(console, found)
+            console.print(
+                f"Wrote {len(made.done):,} runs to {output}. See more with: fleetsim sweep {output}",
+                soft_wrap=True,
+            )
+    if failed:
+        why = [f"\n  {run.folder}: {run.error}" for run in failed[:MOST_FAILED]] if quiet or as_json else []
+        raise FleetsimError(f"{len(failed):,} of {len(made.record.runs):,} runs failed{''.join(why)}")
+
+
 @click.command()
 @RUN
 @click.argument("sql")
@@ -84,7 +129,8 @@ def run(
     help="How to print the result.",
 )
 def query(run_folder: Path, sql: str, form: str) -> None:
-    """Ask the tables of RUN in SQL: jobs, allocations, node_states, events, queue, usage.
+    """Ask the tables of RUN in SQL: jobs, allocations, node_states, failures, sales, ledger, events, queue
+    and usage.
 
     \b
     Example:

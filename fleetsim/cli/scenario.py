@@ -64,25 +64,30 @@ def show(name: str) -> None:
 def validate(name: str, overrides: tuple[str, ...], roots: tuple[Path, ...], as_json: bool) -> None:
     """Check a scenario and its traces without running it; every problem is reported at once.
 
+    Of a scenario with axes every point is checked, and the traces of the scenario as it stands.
+
     \b
     Example:
       fleetsim scenario validate my-fleet.yaml
       fleetsim scenario validate mixed-fleet --set horizon=5y
     """
     from fleetsim import scenario as scenarios
-    from fleetsim.cli.console import plain
+    from fleetsim import sweep
+    from fleetsim.cli.console import counting, plain
     from fleetsim.eligibility import REJECT_REASONS, build_pools, find_shapes
     from fleetsim.shared import share_fleet
     from fleetsim.summary import unknown_models
     from fleetsim.workload import load_jobs
 
-    parsed = scenarios.read(name, overrides, roots)
+    with counting("Checking points") as tell:
+        wanted = sweep.plan(name, overrides, roots, tell)
+    parsed = wanted.base if wanted else scenarios.read(name, overrides, roots)
     jobs, sources = load_jobs(parsed)
     spec = parsed.spec
     if spec.scheduler.sharing:
         rejected = share_fleet(jobs, parsed.cohorts, spec).shapes.rejected
     else:
-        plans, _ = build_pools(parsed.cohorts)
+        plans = build_pools(parsed.cohorts, spec.tiers, spec.descends).plans
         rejected = find_shapes(jobs, plans, spec.workloads, spec.tenants, spec.scheduler).rejected
     left_out = {s.workload: s.left_out for s in sources if s.left_out}
     will_be = {
@@ -91,6 +96,7 @@ def validate(name: str, overrides: tuple[str, ...], roots: tuple[Path, ...], as_
     unknown = {s.workload: names for s in sources if (names := s.facts["unknown_gpu_models"])}
     facts = {
         "name": spec.name,
+        "runs": len(wanted.members) if wanted else 1,
         "cohorts": len(parsed.cohorts),
         "nodes": sum(c.nodes for c in parsed.cohorts),
         "gpus": sum(c.gpus for c in parsed.cohorts),
@@ -106,6 +112,8 @@ def validate(name: str, overrides: tuple[str, ...], roots: tuple[Path, ...], as_
         f"{parsed.place} is valid: {facts['cohorts']} cohorts, {facts['nodes']:,} nodes, "
         f"{facts['gpus']:,} GPUs, {len(jobs):,} jobs."
     )
+    if wanted:
+        click.echo(f"  a sweep of {len(wanted.members):,} runs at {len(wanted.points):,} points, all valid")
     for title, reasons in (*left_out.items(), ("rejected when submitted", will_be)):
         for reason, count in reasons.items():
             click.echo(f"  {title}: {count:,} {reason}")

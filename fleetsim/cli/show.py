@@ -22,7 +22,7 @@ WIDE = 96  # columns that a table with bars needs
 @RUN
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON, with definitions.")
 def show(run_folder: Path, as_json: bool) -> None:
-    """Show what happened in RUN: utilisation by generation and age, by tenant and class, and queue waits.
+    """Show what happened in RUN: utilisation by generation, age and rung, by tenant and class, and waits.
 
     \b
     Example:
@@ -40,6 +40,12 @@ def show(run_folder: Path, as_json: bool) -> None:
     console = stdout()
     headline(console, summary)
     _by_age(console, summary["by_generation_and_age"])
+    if summary["by_tier"]:
+        _rungs(console, summary)
+    if summary["failures"]:
+        _failures(console, summary)
+    if summary["retirements"]:
+        _retirements(console, summary)
     _who_used_what(console, summary["by_tenant"], summary["who_used_what"])
     _classes(console, summary["by_class"])
     _waits(console, summary["waits"])
@@ -110,6 +116,71 @@ def _by_age(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
         for r in rows
     ]
     print_table(console, heads, cells, left=3 if wide else 2)
+
+
+def _rungs(console: Console, summary: Mapping[str, Any]) -> None:
+    """Each rung: how much of it is used, and how old the cards are that are."""
+    from fleetsim.cli.console import percent, print_table
+    from fleetsim.summary import age_band
+    from fleetsim.units import streamline
+
+    bands = sorted({r["age_band"] for r in summary["tier_by_age"] if r["allocated"]})
+    held = {(r["tier"], r["age_band"]): r["allocated"] for r in summary["tier_by_age"]}
+    cascade = f"cascade by {summary['rules']['cascade']}" if summary["ladder"] else "no cascade"
+    console.print(f"Rungs of the ladder, and the age of the GPUs in use there ({cascade})", style="bold")
+    cells = []
+    for r in summary["by_tier"]:
+        whole = sum(held.get((r["tier"], band), 0.0) for band in bands)
+        shares = [held.get((r["tier"], band), 0.0) / whole if whole else None for band in bands]
+        cells.append(
+            [
+                r["tier"],
+                streamline(r["installed_gpu_hours"]),
+                percent(r["allocated"]),
+                percent(r["time_effective"]),
+                *("" if share == 0 else percent(share) for share in shares),
+            ]
+        )
+    heads = ["rung", "GPU h", "allocated", "productive", *map(age_band, bands)]
+    print_table(console, heads, cells)
+
+
+def _failures(console: Console, summary: Mapping[str, Any]) -> None:
+    from fleetsim.cli.console import print_table
+    from fleetsim.units import HOUR_S, human, streamline
+
+    console.print("Failures", style="bold")
+    days = summary["fleet"]["installed_gpu_hours"] / 24
+    cells = [
+        [
+            r["failure"],
+            f"{r['failures']:,}",
+            streamline(r["failures"] / days * 8000) if days else "",
+            "" if r["median_down_h"] is None else human(r["median_down_h"] * HOUR_S),
+            "" if r["mean_down_h"] is None else human(r["mean_down_h"] * HOUR_S),
+            f"{r['jobs_stopped']:,}",
+        ]
+        for r in summary["failures"]
+    ]
+    rate = "per 8,000 GPU-days"
+    print_table(console, ["failure", "times", rate, "down, median", "down, mean", "jobs stopped"], cells)
+
+
+def _retirements(console: Console, summary: Mapping[str, Any]) -> None:
+    from fleetsim.cli.console import print_table
+    from fleetsim.summary import age_band
+
+    rule = f" (rule {summary['rules']['retirement']})" if summary["rules"]["retirement"] else ""
+    console.print(f"GPUs that left the fleet, by cause and age{rule}", style="bold")
+    rows = summary["retirements"]
+    bands = sorted({r["age_band"] for r in rows})
+    gpus = {(r["cause"], r["age_band"]): r["gpus"] for r in rows}
+    cells = [
+        [cause, f"{sum(gpus.get((cause, band), 0) for band in bands):,}"]
+        + [f"{gpus[cause, band]:,}" if (cause, band) in gpus else "" for band in bands]
+        for cause in dict.fromkeys(r["cause"] for r in rows)
+    ]
+    print_table(console, ["cause", "GPUs", *map(age_band, bands)], cells)
 
 
 def _who_used_what(

@@ -333,10 +333,11 @@ class Easy:
         if shape not in self._tight:
             return line.first(_ANY)
         most_s = inf
-        for pool, speed in line.options:
+        options = self._desk.jobs.shapes[shape]  # speeds as they are now
+        for pool, speed in options:
             if pool is self._pool:
                 most_s = (self._at_s - now) * speed * (1 + 1e-12)  # _short is exact
-        while (job := line.first(most_s)) >= 0 and not self._short(job, line.options, now):
+        while (job := line.first(most_s)) >= 0 and not self._short(job, options, now):
             most_s = nextafter(self._running.left_s(job), -inf)
         return job
 

@@ -87,6 +87,16 @@ class Slot:
     span_s: float
 
 
+def _reaches(gaps: list[tuple[float, float]], before_s: float, span_s: float, own_s: float) -> bool:
+    """Whether one of *gaps* that begin before *before_s* holds *span_s*, or lasts until *own_s*."""
+    for from_s, to_s in gaps:
+        if from_s >= before_s:
+            return False
+        if from_s + span_s <= to_s or own_s <= to_s:
+            return True
+    return False
+
+
 class Conservative:
     """Conservative backfilling (Mu'alem & Feitelson 2001): every waiting job has a reservation.
 
@@ -103,7 +113,9 @@ class Conservative:
     first so many waiting jobs have a reservation, and the others none until one of these has started.
 
     The rule forces work that grows with the queue: to find a time among all that is planned for each job that
-    has to wait, and to go through all that wait for each job that ends early.
+    has to wait, and to go through all that wait for each job that ends early. One whose reservation cannot
+    move is passed by at little cost, but each that does may leave time to those before it. ``depth`` bounds
+    both, and is another rule: jobs beyond it are promised nothing.
     """
 
     lone = False  # it must know what runs
@@ -224,10 +236,7 @@ class Conservative:
                 before_s = min(slot.at_s, sooner[pool])
                 span_s = self._running.left_s(job) / speed
                 own_s = slot.at_s if pool is slot.pool else inf  # a gap may lead into its own time
-                if any(
-                    from_s < before_s and (from_s + span_s <= to_s or own_s <= to_s)
-                    for from_s, to_s in gaps[pool, gpus]
-                ):
+                if _reaches(gaps[pool, gpus], before_s, span_s, own_s):
                     break
             else:
                 continue

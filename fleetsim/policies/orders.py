@@ -14,6 +14,7 @@ from fleetsim.policies.desk import Desk
 from fleetsim.records import Floats
 
 Rank = tuple[float, float, float]  # the smaller, the sooner
+Key = tuple[float, float, int]  # place of a running job in its group, the smaller the sooner; last the job
 
 #: Added to the place of a job that has just reached a level: it is behind all others there.
 _LATE = 1 << 52
@@ -22,37 +23,39 @@ _LATE = 1 << 52
 class Order(Protocol):
     """Who goes before whom. Running jobs of one group never change places among themselves.
 
-    ``drifts``: with time alone a running job can fall behind a waiting one.
+    ``drifts``: with time alone a running job can fall behind a waiting one. ``group``: the only one there is,
+    or -1 if there are several.
     """
 
     drifts: bool
+    group: int
 
     def arrives(self, job: int) -> tuple[float, float]:
         """*job* begins to wait, for the first time or after it was stopped: what :meth:`waiting` reads."""
 
-    def comes(self, job: int) -> None:
-        """*job* has come, and started at once."""
+    def began(self, job: int, end_s: float) -> tuple[int, Key]:
+        """As :meth:`starts`, for a job that came and started at once, and was then to end at *end_s*."""
 
     def waiting(self, entry: tuple[float, float], job: int) -> Rank:
         """Rank of a waiting job."""
 
-    def starts(self, job: int) -> tuple[int, tuple[float, float]]:
-        """*job* has just started: its group, and its place among the running jobs of the group."""
+    def starts(self, job: int) -> tuple[int, Key]:
+        """*job* has just started: its group, and its place among the running jobs there."""
 
-    def running(self, group: int, key: tuple[float, float], now: float) -> Rank:
+    def running(self, group: int, key: Sequence[float], now: float) -> Rank:
         """Rank of a running job."""
 
     def stops(self, job: int, start_s: float, now: float) -> None:
         """*job* has run from *start_s* and does not any more."""
 
-    def returns(self, job: int, key: tuple[float, float]) -> None:
+    def returns(self, job: int, key: Key) -> None:
         """*job*, stopped in this pass, will wait from now on; called for the first in order first."""
 
     def overdue(self, now: float) -> Sequence[int]:
         """Jobs that, if they run, have changed places since this was last asked."""
 
     def passed(self, waiting: bool, now: float) -> Sequence[int]:
-        """A pass is over: jobs that, if they run, have changed places with that."""
+        """A pass is over: jobs that, if they run, go sooner with that."""
 
 
 class Remaining:
@@ -68,6 +71,7 @@ class Remaining:
     def __init__(self, desk: Desk, times_gpus: bool) -> None:
         self._desk = desk
         self._gpus = desk.jobs.gpus if times_gpus else None
+        self.group = -1 if times_gpus else 1
         self._stamp = 0
         self._known = 0.0  # the last stamp of the jobs that waited before this pass
         self._fresh: set[int] = set()  # jobs that have come since
@@ -83,26 +87,27 @@ class Remaining:
         left_s = self._desk.left_s(job)
         return (left_s if self._gpus is None else left_s * self._gpus[job]), stamp
 
-    def comes(self, job: int) -> None:
-        self._fresh.add(job)
+    def began(self, job: int, end_s: float) -> tuple[int, Key]:
+        self._stamp += 1
+        return (1 if self._gpus is None else self._gpus[job]), (end_s, self._stamp, job)
 
     def waiting(self, entry: tuple[float, float], job: int) -> Rank:
         return entry[0], inf if job in self._fresh else 0, entry[1]
 
-    def starts(self, job: int) -> tuple[int, tuple[float, float]]:
+    def starts(self, job: int) -> tuple[int, Key]:
         self._stamp += 1
         group = 1 if self._gpus is None else self._gpus[job]
         # A job that waited until now goes before all that run and need as much as it does; others go behind.
         stamp = self._stamp if job in self._fresh else self._stamp - self._passes * 2**32
-        return group, (self._desk.attempts.end_s[job], stamp)
+        return group, (self._desk.attempts.end_s[job], stamp, job)
 
-    def running(self, group: int, key: tuple[float, float], now: float) -> Rank:
+    def running(self, group: int, key: Sequence[float], now: float) -> Rank:
         return (key[0] - now) * group, group, key[1]
 
     def stops(self, job: int, start_s: float, now: float) -> None:
         pass
 
-    def returns(self, job: int, key: tuple[float, float]) -> None:
+    def returns(self, job: int, key: Key) -> None:
         self._known += 2**-20  # after all that waited before this pass, before all that come now
         self._returned[job] = self._known
 
@@ -120,6 +125,7 @@ class Fixed:
     """A key that never changes, ties by order of arrival."""
 
     drifts = False
+    group = 0
 
     def __init__(self, key: Callable[[int], float]) -> None:
         self._key = key
@@ -127,22 +133,22 @@ class Fixed:
     def arrives(self, job: int) -> tuple[float, float]:
         return self._key(job), job
 
-    def comes(self, job: int) -> None:
-        pass
+    def began(self, job: int, end_s: float) -> tuple[int, Key]:
+        return 0, (self._key(job), job, job)
 
     def waiting(self, entry: tuple[float, float], job: int) -> Rank:
         return entry[0], 0, job
 
-    def starts(self, job: int) -> tuple[int, tuple[float, float]]:
-        return 0, (self._key(job), job)
+    def starts(self, job: int) -> tuple[int, Key]:
+        return 0, (self._key(job), job, job)
 
-    def running(self, group: int, key: tuple[float, float], now: float) -> Rank:
+    def running(self, group: int, key: Sequence[float], now: float) -> Rank:
         return key[0], 0, key[1]
 
     def stops(self, job: int, start_s: float, now: float) -> None:
         pass
 
-    def returns(self, job: int, key: tuple[float, float]) -> None:
+    def returns(self, job: int, key: Key) -> None:
         pass
 
     def overdue(self, now: float) -> Sequence[int]:
@@ -175,6 +181,7 @@ class Levels(_Attained):
     """
 
     drifts = False
+    group = 0
 
     def __init__(self, desk: Desk, thresholds_gpu_s: Sequence[float], place: Sequence[float]) -> None:
         super().__init__(desk)
@@ -196,24 +203,28 @@ class Levels(_Attained):
             stamp = self._stamp
         return self._level_place[self._level.setdefault(job, 0)], stamp
 
-    def comes(self, job: int) -> None:
-        self._level[job] = 0
+    def began(self, job: int, end_s: float) -> tuple[int, Key]:
+        self._level.setdefault(job, 0)
+        return self._place(job, end_s)
 
     def waiting(self, entry: tuple[float, float], job: int) -> Rank:
         return entry[0], 1, entry[1]
 
-    def starts(self, job: int) -> tuple[int, tuple[float, float]]:
+    def starts(self, job: int) -> tuple[int, Key]:
+        return self._place(job, self._desk.attempts.end_s[job])
+
+    def _place(self, job: int, end_s: float) -> tuple[int, Key]:
         self._stamp += 1
         if self._expected.get(job) != (start_s := self._desk.attempts.start_s[job]):
             self._expected[job] = start_s
-            self._expect(job)
+            self._expect(job, end_s)
         late = _LATE if job in self._new else 0
-        return 0, (self._level_place[self._level[job]], self._stamp + late)
+        return 0, (self._level_place[self._level[job]], self._stamp + late, job)
 
-    def running(self, group: int, key: tuple[float, float], now: float) -> Rank:
+    def running(self, group: int, key: Sequence[float], now: float) -> Rank:
         return key[0], 0 if key[1] < _LATE else 2, key[1]
 
-    def returns(self, job: int, key: tuple[float, float]) -> None:
+    def returns(self, job: int, key: Key) -> None:
         if key[1] < _LATE:  # before all that wait, in the order in which they ran
             self._returned[job] = key[1] - self._passes * _LATE
         else:
@@ -230,17 +241,17 @@ class Levels(_Attained):
                 moved[job] = None
                 if at_s == now:
                     self._new.add(job)
-                self._expect(job)
+                self._expect(job, attempts.end_s[job])
         return list(moved)
 
-    def _expect(self, job: int) -> None:
-        """Note when *job*, which runs, reaches its next level, if it ever does."""
+    def _expect(self, job: int, end_s: float) -> None:
+        """Note when *job*, which runs until *end_s*, reaches its next level, if it ever does."""
         level = self._level[job]
         if level < len(self._thresholds):
             left_gpu_s = self._thresholds[level] - self._attained_gpu_s.get(job, 0.0)
             start_s = self._desk.attempts.start_s[job]
             at_s = start_s + max(0.0, left_gpu_s) / self._gpus[job]
-            if at_s < self._desk.attempts.end_s[job]:
+            if at_s < end_s:
                 heappush(self._due, (at_s, job, start_s))
 
     def passed(self, waiting: bool, now: float) -> Sequence[int]:
@@ -263,6 +274,7 @@ class LeastAttained(_Attained):
     """
 
     drifts = True
+    group = -1
 
     def __init__(self, desk: Desk, round_s: float) -> None:
         super().__init__(desk)
@@ -271,21 +283,21 @@ class LeastAttained(_Attained):
     def arrives(self, job: int) -> tuple[float, float]:
         return self._attained_gpu_s.get(job, 0.0), job
 
-    def comes(self, job: int) -> None:
-        pass
+    def began(self, job: int, end_s: float) -> tuple[int, Key]:
+        return self.starts(job)
 
     def waiting(self, entry: tuple[float, float], job: int) -> Rank:
         return entry[0], 0, job
 
-    def starts(self, job: int) -> tuple[int, tuple[float, float]]:
+    def starts(self, job: int) -> tuple[int, Key]:
         gpus = self._gpus[job]
         at_zero = self._attained_gpu_s.get(job, 0.0) - self._desk.attempts.start_s[job] * gpus
-        return gpus, (at_zero, job)
+        return gpus, (at_zero, job, job)
 
-    def running(self, group: int, key: tuple[float, float], now: float) -> Rank:
+    def running(self, group: int, key: Sequence[float], now: float) -> Rank:
         return key[0] + now * group, -group, key[1]
 
-    def returns(self, job: int, key: tuple[float, float]) -> None:
+    def returns(self, job: int, key: Key) -> None:
         pass
 
     def overdue(self, now: float) -> Sequence[int]:

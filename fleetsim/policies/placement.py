@@ -97,7 +97,16 @@ def count(pool: Pool, gpus: int) -> Where | None:
     if pool.idle < gpus:
         return None
     where: list[int] = []
-    for free in range(1, pool.gpus_per_node + 1):
+    for free, bucket in enumerate(pool.buckets):
+        if not bucket or not free:
+            continue
+        if gpus <= free:  # the common case: one node holds all, or the rest
+            node = pool.lowest(free)
+            if node < 0:
+                continue
+            if not where:
+                return node
+            return (*where, node, gpus)
         for node in pool.lowest_many(free, -(-gpus // free)):
             taken = min(free, gpus)
             where += (node, taken)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from math import inf
+from operator import gt
 
 from fleetsim.errors import InputError, Problem
 from fleetsim.policies.desk import Desk, Start, Terms
 from fleetsim.policies.lanes import Lanes
 from fleetsim.policies.room import Room
-from fleetsim.policies.shares import Tree
+from fleetsim.policies.shares import Shares, Tree
 
 Key = tuple[bool, int, float, int]
 
@@ -37,9 +38,6 @@ class Quota:
     A pass costs O(tenants + shapes) for each job that starts, however many wait.
     """
 
-    lone = False
-    began = None
-
     def __init__(self, desk: Desk, terms: Terms) -> None:
         jobs = terms.jobs
         declared = {tenant.name for tenant in terms.tenants}
@@ -52,7 +50,6 @@ class Quota:
             raise InputError([Problem(f"tenants.{name}", f"{name!r} {message}", remedy) for name in whole])
         self._desk = desk
         self._tree = tree
-        self._gpus = terms.gpus
         self._gpus_of = desk.jobs.gpus
         self._shape_of = desk.jobs.shape_of
         self._lanes = Lanes(desk, terms)
@@ -61,11 +58,9 @@ class Quota:
         by_name = sorted(range(len(tree.names)), key=tree.names.__getitem__)
         self._place = [by_name.index(node) for node in range(len(by_name))]
         self._limited = any(limit < inf for limit in tree.limit)
+        self.lone = not self._limited
         self._held = [0] * len(tree.names)
-        self._request = [0.0] * len(tree.names)  # held and waited for, of leaves
-        self._share: list[float] = []
-        self._asks: list[float] = []
-        self._stale = True  # the shares are not those of the requests
+        self._shares = Shares(tree, terms.gpus)
         self._fresh: set[int] = set()  # tenants with new jobs
         self._given_back = 0  # GPUs, ever
         self._in_vain: dict[int, int] = {}  # jobs without room: of _given_back, when they are tried again
@@ -83,13 +78,19 @@ class Quota:
         if job in self._stopped:
             self._stopped.remove(job)
         else:
-            self._ask(self._node[tenant], self._gpus_of[job])
+            self._shares.ask(self._node[tenant], self._gpus_of[job])
+
+    def began(self, job: int) -> None:
+        """*job* came while none waited, and fitted."""
+        tenant = self._lanes.tenant_of[job]
+        self._shares.ask(self._node[tenant], self._gpus_of[job])
+        self._hold(job, tenant, self._gpus_of[job])
 
     def ended(self, job: int) -> None:
         """*job* runs no more."""
         tenant = self._lanes.tenant_of[job]
         self._hold(job, tenant, -self._gpus_of[job])
-        self._ask(self._node[tenant], -self._gpus_of[job])
+        self._shares.ask(self._node[tenant], -self._gpus_of[job])
 
     def offer(self, start: Start, freed: bool, now: float) -> bool:
         lanes = self._lanes
@@ -120,7 +121,8 @@ class Quota:
             return True
 
         lanes.look(freed)
-        self._serve(lanes.hopeful() if freed else lanes.hopeful() & self._fresh, begin)
+        if hopeful := lanes.hopeful() if freed else lanes.hopeful() & self._fresh:
+            self._serve(hopeful, begin)
         if self._running is not None and lanes.waiting and self._serve(self._entitled(), reclaim):
             lanes.look(freed=True)
             self._serve(lanes.hopeful(), begin)  # what was not needed of it
@@ -173,7 +175,7 @@ class Quota:
         return served
 
     def _key(self, node: int) -> Key:
-        tree, held, share = self._tree, self._held[node], self._shares()[node]
+        tree, held, share = self._tree, self._held[node], self._shares.now()[node]
         return (
             held >= tree.deserved[node],
             -tree.priority[node],
@@ -203,34 +205,10 @@ class Quota:
                 self._given_back -= gpus
                 del self._running[tenant][job]
 
-    def _ask(self, node: int, gpus: int) -> None:
-        """*node* asks for *gpus* more. What it asks for beyond its share changes nobody's."""
-        self._request[node] += gpus
-        if self._stale:
-            return
-        tree, asks = self._tree, self._asks
-        before, after = asks[node], min(self._request[node], tree.limit[node])
-        for step in tree.path[node]:
-            if after == before:
-                return
-            if min(before, after) < self._share[step] + 1 or before == tree.limit[step]:
-                self._stale = True
-                return
-            asks[step] = after
-            whole = tree.parent[step]
-            before, after = asks[whole], min(asks[whole] + after - before, tree.limit[whole])
-
-    def _shares(self) -> list[float]:
-        """Fair share of every node."""
-        if self._stale:
-            self._share, self._asks = self._tree.fair_shares(self._gpus, self._request)
-            self._stale = False
-        return self._share
-
     def _entitled(self) -> list[int]:
         """Tenants that may have GPUs reclaimed for their first job, if anyone has too many."""
-        held, share = self._held, self._shares()
-        if not any(has > fair for has, fair in zip(held, share, strict=True)):
+        held, share = self._held, self._shares.now()
+        if not any(map(gt, held, share)):
             return []
         entitled = []
         for tenant in self._lanes.waiting:
@@ -243,7 +221,7 @@ class Quota:
     def _victims(self, job: int, tenant: int) -> Iterator[int]:
         """Running jobs that may be stopped for *job*, each if all before it are stopped too."""
         assert self._running is not None
-        tree, share, gpus = self._tree, self._shares(), self._gpus_of[job]
+        tree, share, gpus = self._tree, self._shares.now(), self._gpus_of[job]
         pools, held = self._room.pools(job), list(self._held)
         rivals: list[int] = []
         for own in tree.path[self._node[tenant]]:

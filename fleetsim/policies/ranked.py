@@ -17,12 +17,12 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
 
 from fleetsim.fleet import Pool
 from fleetsim.policies.desk import Desk, Start
-from fleetsim.policies.orders import Order, Rank
+from fleetsim.policies.orders import Key, Order, Rank
 
 #: Running jobs whose rank is looked at one by one, before the rest of them is cut by bisection.
 FEW = 8
@@ -89,14 +89,22 @@ class Ranked:
         self._desk = desk
         self._order = order
         self._counts = counts
+        self._one_group = order.group >= 0
+        self._gpus_of = desk.jobs.gpus
         self._node_of = desk.attempts.node
+        self._end_s = desk.attempts.end_s
         self._one_pool = len({pool for options in desk.jobs.shapes for pool, _ in options}) == 1
         self._shape_of = desk.jobs.shape_of
         self._waiting: dict[int, list[tuple[tuple[float, float], int]]] = {}
         self._open: set[int] = set()  # shapes whose first job may fit
-        self._running: dict[int, list[tuple[tuple[float, float], int]]] = defaultdict(list)
-        self._place: dict[int, tuple[int, tuple[float, float]]] = {}  # of running jobs: group and key
-        self._on: dict[int, dict[int, int]] = defaultdict(dict)  # running jobs by node, with their GPUs there
+        self._running: dict[int, list[Key]] = defaultdict(list)  # by group
+        self._place: dict[int, tuple[int, Key]] = {}  # of running jobs: group and key
+        # Running jobs by node, by key, with their GPUs there; last minus its place in the gang.
+        self._on: dict[int, list[tuple[float, float, int, int, int]]] = defaultdict(list)
+        self._firsts: list[tuple[float, float, int, int, int]] = []  # if one group: nodes by their first keys
+        # Jobs that came and started while none waited, with the ends expected then: most of them end before
+        # anything is compared with them, so they enter the order only when something is.
+        self._noted: dict[int, float] = {}
         self._touched: list[int] = []  # nodes on which something ended, or got a later rank, while jobs wait
         self._gpus_touched = 0
         # Waiting jobs for which there was no room: len(_touched) then; by count, the _gpus_touched they need.
@@ -107,6 +115,7 @@ class Ranked:
         self._changes = 0
         self._retimes = 0
         self._count = 0
+        self._stood = False  # whether any waited before this pass
 
     def __len__(self) -> int:
         return self._count
@@ -121,14 +130,12 @@ class Ranked:
 
     def began(self, job: int) -> None:
         """*job* came while none waited, and fitted."""
-        self._order.comes(job)
-        self._enter(job)
-        if moved := self._order.passed(False, 0.0):
-            self._renew(moved)
+        self._noted[job] = self._end_s[job]
 
     def ended(self, job: int) -> None:
         """*job* runs no more."""
-        self._leave(job)
+        if self._noted.pop(job, None) is None:
+            self._leave(job)
         attempts = self._desk.attempts
         self._order.stops(job, attempts.start_s[job], attempts.end_s[job])
 
@@ -136,14 +143,16 @@ class Ranked:
         order, waiting = self._order, self._waiting
         if self._retimes != self._desk.retimes:
             self._retimes = self._desk.retimes
+            self._enter_noted()
             self._renew(list(self._place))
         if self._changes != self._desk.capacity_changes:
             self._changes = self._desk.capacity_changes
             self._failed.clear()
         self._ranks.clear()
         heads = [self._head(shape) for shape in (waiting if freed else self._open)]
-        heapify(heads)
-        stopped: dict[int, tuple[int, tuple[float, float], float]] = {}
+        if len(heads) > 1:
+            heapify(heads)
+        stopped: dict[int, tuple[int, Key, float]] = {}
         ranked = False
         while heads:
             rank, job, shape = heappop(heads)
@@ -156,6 +165,7 @@ class Ranked:
                 continue
             if not start(job):
                 if not ranked:
+                    self._enter_noted()
                     self._renew(order.overdue(now))
                     ranked = True
                 victims = self._room(job, rank, shape, start, now)
@@ -172,7 +182,10 @@ class Ranked:
             if shape < 0:
                 self._run_on(job, *stopped.pop(job), now)
                 continue
-            self._enter(job)
+            if ranked or self._stood:
+                self._enter(job)
+            else:
+                self._noted[job] = self._end_s[job]
             self._failed.pop(job, None)
             self._count -= 1
             heap = waiting[shape]
@@ -185,17 +198,28 @@ class Ranked:
         if not waiting:
             self._touched.clear()
             self._failed.clear()
-        for job in sorted(stopped, key=lambda job: order.running(*stopped[job][:2], now)):
-            _, key, start_s = stopped[job]
-            order.stops(job, start_s, now)
-            order.returns(job, key)
-        self._renew(order.passed(bool(waiting or stopped), now))
-        return bool(waiting or stopped)
+        if stopped:
+            for job in sorted(stopped, key=lambda job: order.running(*stopped[job][:2], now)):
+                _, key, start_s = stopped[job]
+                order.stops(job, start_s, now)
+                order.returns(job, key)
+        self._stood = bool(waiting or stopped)
+        if sooner := order.passed(self._stood, now):
+            touched = len(self._touched)
+            self._renew(sooner)
+            del self._touched[touched:]  # that is of no use to anyone
+        return self._stood
 
     def _head(self, shape: int) -> tuple[Rank, int, int]:
         """The first waiting job of *shape*, with its rank."""
         entry, job = self._waiting[shape][0]
         return self._order.waiting(entry, job), job, shape
+
+    def _enter_noted(self) -> None:
+        """Something is compared with what runs."""
+        for job, end_s in self._noted.items():
+            self._add(job, *self._order.began(job, end_s))
+        self._noted.clear()
 
     def _renew(self, jobs: Sequence[int]) -> None:
         """Those of *jobs* that run have come to other places."""
@@ -220,24 +244,46 @@ class Ranked:
 
     def _may_fit(self, job: int, rank: Rank, now: float) -> bool:
         """Whether what has changed since there was no room for *job* could now be of use to it."""
+        if not self._counts and self._failed[job] == len(self._touched):
+            return False
+        gpus = self._gpus_of[job]
+        options = self._desk.jobs.shapes[self._shape_of[job]]
+        group, running = self._order.group, self._order.running
         if self._counts:
-            return self._gpus_touched >= self._failed[job]
-        gpus = self._desk.jobs.gpus[job]
-        pools = [pool for pool, _ in self._desk.jobs.shapes[self._shape_of[job]]]
-        for node in set(self._touched[self._failed[job] :]):
-            pool = self._desk.pool_of_node(node)
-            if pool not in pools:
-                continue
+            if self._gpus_touched < self._failed[job]:
+                return False
+            need = gpus - options[0][0].idle
+            if need > 0 and self._one_group and len(options) == 1:
+                last = self._running[group]
+                if not last or running(group, last[-1], now) <= rank:
+                    self._failed[job] = self._gpus_touched + need
+                    return False
+            return True
+        touched = self._touched[self._failed[job] :]
+        for node in touched if len(touched) == 1 else set(touched):
+            pool = options[0][0]
+            if not self._one_pool:
+                pool = self._desk.pool_of_node(node)
+                if all(pool is not option for option, _ in options):
+                    continue
             size = pool.gpus_per_node
             need = (gpus if gpus <= size else gpus % size or size) - pool.free[node]
             if need <= 0:
                 return True
-            for other_rank, held in self._ranks_on(node, now):
-                if other_rank <= rank:
-                    break
-                need -= held
-                if need <= 0:
-                    return True
+            if group < 0:
+                for other_rank, held in self._ranks_on(node, now):
+                    if other_rank <= rank:
+                        break
+                    need -= held
+                    if need <= 0:
+                        return True
+            else:
+                for entry in reversed(self._on[node]):
+                    if running(group, entry, now) <= rank:
+                        break
+                    need -= entry[3]
+                    if need <= 0:
+                        return True
         self._failed[job] = len(self._touched)
         return False
 
@@ -246,7 +292,7 @@ class Ranked:
         found = self._ranks.get(node)
         if found is None:
             running, place = self._order.running, self._place
-            found = [(running(*place[job], now), gpus) for job, gpus in self._on[node].items()]
+            found = [(running(*place[job], now), gpus) for _, _, job, gpus, _ in self._on[node]]
             found.sort(reverse=True)
             self._ranks[node] = found
         return found
@@ -260,7 +306,11 @@ class Ranked:
         self._told = True
         plain = gpus < pool.gpus_per_node or not gpus % pool.gpus_per_node
         if len(options) == 1 and plain and not self._counts:
+            if gpus >= pool.gpus_per_node and self._order.group >= 0:
+                return self._clear_whole(gpus // pool.gpus_per_node - pool.idle_nodes, pool, rank, now)
             return self._clear(job, pool, rank, now)
+        if len(options) == 1 and self._counts:
+            return self._count_off(gpus, pool, rank, now)
         search = _Count if self._counts else _Nodes
         rooms = {pool: search(pool, gpus) for pool, _ in options}
         for other in self._behind(rank, now):
@@ -295,8 +345,9 @@ class Ranked:
                 node = where[k]
                 before = freed.get(node)
                 if before is None:
-                    mine = self._one_pool or self._desk.pool_of_node(node) is pool
-                    before = free[node] if mine else -size
+                    if not self._one_pool and self._desk.pool_of_node(node) is not pool:
+                        continue
+                    before = free[node]
                 after = before + where[k + 1]
                 freed[node] = after
                 if before < want <= after:
@@ -304,13 +355,60 @@ class Ranked:
                     enough = len(found) >= count
             if enough:
                 last = self._order.running(*self._place[other], now)
-                there = dict.fromkeys(job for node in found[:count] for job in self._on[node])
+                there = dict.fromkeys(job for node in found[:count] for _, _, job, *_ in self._on[node])
                 ranks = ((self._order.running(*self._place[job], now), job) for job in there)
                 return [
                     job
                     for behind, job in sorted(ranks, reverse=True)
                     if behind >= last and start_s[job] < now
                 ]
+        return ()
+
+    def _count_off(self, gpus: int, pool: Pool, rank: Rank, now: float) -> Sequence[int]:
+        """As :class:`_Count` for the common case, quicker: one pool."""
+        gpus_of, start_s, node_of = self._desk.jobs.gpus, self._desk.attempts.start_s, self._node_of
+        free, need = pool.free, gpus - pool.idle
+        found: list[int] = []
+        for other in self._behind(rank, now):
+            if start_s[other] == now:
+                self._told = False
+                continue
+            if not self._one_pool and self._desk.pool_of(other) is not pool:
+                continue
+            node = node_of[other]
+            if node >= 0:
+                if free[node] >= 0:
+                    need -= gpus_of[other]
+            else:
+                gang = self._desk.attempts.gangs[~node]
+                need -= sum([gang[k + 1] for k in range(0, len(gang), 2) if free[gang[k]] >= 0])
+            found.append(other)
+            if need <= 0:
+                return found
+        self._lacks = need
+        return ()
+
+    def _clear_whole(self, count: int, pool: Pool, rank: Rank, now: float) -> Sequence[int]:
+        """As :meth:`_clear` for *count* whole nodes: the last in order of the first job there come first."""
+        start_s, running, group = self._desk.attempts.start_s, self._order.running, self._order.group
+        free, size = pool.free, pool.gpus_per_node
+        found: list[tuple[float, float, int, int, int]] = []
+        for first in reversed(self._firsts):
+            if running(group, first, now) <= rank:
+                return ()
+            node = first[4]
+            there = self._on[node]
+            if not self._one_pool and self._desk.pool_of_node(node) is not pool:
+                continue
+            if free[node] + sum([held for _, _, _, held, _ in there]) < size:
+                continue  # it is closed, or jobs of another queue run there
+            if any(start_s[job] == now for _, _, job, *_ in there):
+                self._told = False
+                continue
+            found += there
+            count -= 1
+            if not count:
+                return list(dict.fromkeys([job for _, _, job, *_ in sorted(found, reverse=True)]))
         return ()
 
     def _where(self, job: int) -> tuple[int, ...]:
@@ -324,35 +422,36 @@ class Ranked:
         if len(self._running) == 1:
             [(group, jobs)] = self._running.items()
             for index in range(len(jobs) - 1, -1, -1):
-                if order.running(group, jobs[index][0], now) <= rank:
+                if order.running(group, jobs[index], now) <= rank:
                     return
-                yield jobs[index][1]
+                yield jobs[index][2]
                 if len(jobs) - index == FEW:
                     break
             else:
                 return
             end = len(jobs) - FEW
-            first = bisect_right(jobs, rank, 0, end, key=lambda entry: order.running(group, entry[0], now))
+            first = bisect_right(jobs, rank, 0, end, key=lambda key: order.running(group, key, now))
             for index in range(end - 1, first - 1, -1):
-                yield jobs[index][1]
+                yield jobs[index][2]
             return
+        running = order.running
         tails: list[tuple[float, float, float, int, int]] = []
-
-        def tail(group: int, index: int) -> None:
-            a, b, c = order.running(group, self._running[group][index][0], now)
-            if (a, b, c) > rank:
-                heappush(tails, (-a, -b, -c, group, index))
-
         for group, jobs in self._running.items():
-            if jobs:
-                tail(group, len(jobs) - 1)
+            if jobs and (behind := running(group, jobs[-1], now)) > rank:
+                a, b, c = behind
+                tails.append((-a, -b, -c, group, len(jobs) - 1))
+        heapify(tails)
         while tails:
-            *_, group, index = heappop(tails)
-            yield self._running[group][index][1]
-            if index:
-                tail(group, index - 1)
+            _, _, _, group, index = tails[0]
+            jobs = self._running[group]
+            yield jobs[index][2]
+            if index and (behind := running(group, jobs[index - 1], now)) > rank:
+                a, b, c = behind
+                heapreplace(tails, (-a, -b, -c, group, index - 1))
+            else:
+                heappop(tails)
 
-    def _run_on(self, job: int, group: int, key: tuple[float, float], start_s: float, now: float) -> None:
+    def _run_on(self, job: int, group: int, key: Key, start_s: float, now: float) -> None:
         """*job* was stopped in this pass and runs again."""
         if self._desk.attempts.start_s[job] == start_s:  # as if nothing had been
             self._add(job, group, key)
@@ -364,38 +463,42 @@ class Ranked:
         group, key = self._order.starts(job)
         self._add(job, group, key)
 
-    def _add(self, job: int, group: int, key: tuple[float, float]) -> None:
+    def _add(self, job: int, group: int, key: Key) -> None:
         self._place[job] = group, key
-        insort(self._running[group], (key, job))
+        insort(self._running[group], key)
         if self._counts:
             return
-        if (node := self._node_of[job]) >= 0:
-            self._on[node][job] = self._desk.jobs.gpus[job]
-        else:
-            where = self._where(job)
-            for k in range(0, len(where), 2):
-                self._on[where[k]][job] = where[k + 1]
+        node = self._node_of[job]
+        where = (node, self._gpus_of[job]) if node >= 0 else self._desk.attempts.gangs[~node]
+        for k in range(0, len(where), 2):
+            node = where[k]
+            there = self._on[node]
+            if self._one_group and (not there or key < there[0]):
+                if there:
+                    del self._firsts[bisect_left(self._firsts, (*there[0][:3], there[0][4], node))]
+                insort(self._firsts, (*key, -k, node))
+            insort(there, (*key, where[k + 1], -k))
 
-    def _leave(self, job: int) -> tuple[int, tuple[float, float]]:
-        group, key = self._place.pop(job)
+    def _leave(self, job: int) -> tuple[int, Key]:
+        place = self._place.pop(job)
+        group, key = place
         jobs = self._running[group]
-        del jobs[bisect_left(jobs, (key, job))]
-        if not self._counts:
-            if (node := self._node_of[job]) >= 0:
-                del self._on[node][job]
-            else:
-                for node in self._where(job)[::2]:
-                    del self._on[node][job]
-        if self._waiting:
-            self._touch(job)
-        return group, key
-
-    def _touch(self, job: int) -> None:
-        """Something has changed where *job* is, or was, that may be of use to a waiting job."""
+        del jobs[bisect_left(jobs, key)]
+        waited_for = bool(self._waiting)
         if self._counts:
-            self._gpus_touched += self._desk.jobs.gpus[job]
-            return
-        nodes = self._where(job)[::2]
-        self._touched += nodes
-        for node in nodes:
-            self._ranks.pop(node, None)
+            if waited_for:
+                self._gpus_touched += self._gpus_of[job]
+            return place
+        at = self._node_of[job]
+        for node in (at,) if at >= 0 else self._desk.attempts.gangs[~at][::2]:
+            there = self._on[node]
+            index = bisect_left(there, key)
+            piece = there.pop(index)[4]
+            if not index and self._one_group:
+                del self._firsts[bisect_left(self._firsts, (*key, piece, node))]
+                if there:
+                    insort(self._firsts, (*there[0][:3], there[0][4], node))
+            if waited_for:
+                self._touched.append(node)
+                self._ranks.pop(node, None)
+        return place

@@ -1,6 +1,6 @@
 """What each tenant may expect of a fleet: the division of GPUs among tenants, and how it was kept.
 
-The rule is that of NVIDIA's KAI Scheduler ("resource division" of its proportion plugin). Pure functions.
+The rule is that of NVIDIA's KAI Scheduler ("resource division" of its proportion plugin). No clock, no I/O.
 """
 
 from __future__ import annotations
@@ -121,3 +121,51 @@ class Tree:
                 columns = self.deserved[these], asks[these], self.weight[these], self.priority[these]
                 share[these], _ = divide(share[node], *columns)
         return share, asks
+
+
+class Shares:
+    """What :meth:`Tree.fair_shares` says of *gpus* GPUs, kept up to date as leaves ask for more and less."""
+
+    def __init__(self, tree: Tree, gpus: int) -> None:
+        self._tree = tree
+        self._request = [0.0] * len(tree.names)  # of a whole, what its parts ask for
+        self._share, self._asks = tree.fair_shares(gpus, self._request)
+        self._wholes = []  # those above come first; with what divide() reads, and the wholes among the parts
+        for node, parts in enumerate(tree.children):
+            if parts:
+                these = slice(parts[0], parts[-1] + 1)
+                columns = tree.deserved[these], tree.weight[these], tree.priority[these]
+                self._wholes.append((node, these, *columns, [part for part in parts if tree.children[part]]))
+        self._changed: set[int] = set()  # leaves with other requests than those that the shares are made for
+
+    def ask(self, leaf: int, gpus: int) -> None:
+        """*leaf* could use *gpus* more."""
+        self._request[leaf] += gpus
+        self._changed.add(leaf)
+
+    def now(self) -> list[float]:
+        """Fair share of every node."""
+        if not self._changed:
+            return self._share
+        tree, share, asks, request = self._tree, self._share, self._asks, self._request
+        stale: set[int] = set()  # wholes that must be divided anew
+        for leaf in self._changed:
+            for node in tree.path[leaf]:
+                before, after = asks[node], min(request[node], tree.limit[node])
+                if after == before:
+                    break
+                whole = tree.parent[node]
+                if min(before, after) < share[node] + 1:  # else it changes nobody's share
+                    stale.add(whole)
+                asks[node] = after
+                request[whole] += after - before
+        self._changed.clear()
+        for whole, these, deserved, weight, priority, below in self._wholes if stale else ():
+            if whole in stale:
+                if request[whole] <= share[whole] and all(weight):
+                    found = asks[these]  # enough for all
+                else:
+                    found, _ = divide(share[whole], deserved, asks[these], weight, priority)
+                stale.update([node for node in below if found[node - these.start] != share[node]])
+                share[these] = found
+        return share

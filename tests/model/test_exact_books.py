@@ -59,34 +59,68 @@ def test_hours_belong_to_their_owners() -> None:
     )
 
 
-def test_energy_from_the_figures_of_the_catalogue() -> None:
-    """A100: idle 58 W, limit 400 W, and 6,500 W / 8 - 400 W = 412.5 W of the server; SM active 0.5; PUE 1.5.
+#: A100: idle 58, context 26, limit 400 W; server 6,500 W at most, 900 W idle, for 8 GPUs; exponent 0.7.
+IDLE_W = 170.5  # 58 + 900 / 8
+SLOT_W = 812.5  # 6500 / 8
+CONTEXT_W = IDLE_W + (SLOT_W - IDLE_W) * 26 / (400 - 58)  # 219.307
+BUSY_W = CONTEXT_W + (SLOT_W - CONTEXT_W) * 0.5**0.7  # 584.460, with half of the SMs active
 
-    Idle or stalled: 58 + 412.5 = 470.5 W. Productive: 58 + 342 x 0.5 + 412.5 = 641.5 W.
-    6 h idle, 6 h held: 1.2 stalled, 4.8 productive: 7.2 x 0.4705 + 4.8 x 0.6415 = 3.3876 + 3.0792 kWh.
-    """
+
+def test_energy_from_the_figures_of_the_catalogue() -> None:
+    """6 h idle; 6 h held: a fifth, 1.2 h, stalled and 4.8 h productive. PUE 1.5."""
     run = simulate(JOBS, PAIR, BUSY, sites=[{"name": "main", "pue": 1.5}], **SCENARIO)
     energy = run["usage"].group_by("state").agg(pl.col("energy_kwh").sum()).cast({"state": pl.String})
     assert dict(energy.rows()) == pytest.approx(
         {
-            "idle_no_queue": 3 * 0.4705,
-            "idle_queue": 3 * 0.4705,
-            "stalled": 1.2 * 0.4705,
-            "productive": 4.8 * 0.6415,
+            "idle_no_queue": 3 * IDLE_W / 1000,
+            "idle_queue": 3 * IDLE_W / 1000,
+            "stalled": 1.2 * CONTEXT_W / 1000,
+            "productive": 4.8 * BUSY_W / 1000,
         },
         rel=1e-12,
     )
-    assert run["usage"]["energy_kwh"].sum() == pytest.approx(3.3876 + 3.0792, rel=1e-12)
-    assert run["usage"]["facility_energy_kwh"].sum() == pytest.approx(1.5 * 6.4668, rel=1e-12)
+    total_kwh = (6 * IDLE_W + 1.2 * CONTEXT_W + 4.8 * BUSY_W) / 1000  # 4.0916
+    assert run["usage"]["energy_kwh"].sum() == pytest.approx(total_kwh, rel=1e-12)
+    assert run["usage"]["facility_energy_kwh"].sum() == pytest.approx(1.5 * total_kwh, rel=1e-12)
 
 
 def test_power_of_an_allocation() -> None:
-    """Activity 0.8 x 0.5 = 0.4: 58 + 342 x 0.4 + 412.5 = 607.3 W a GPU, twice for two."""
+    """Busy four fifths of the time: 0.8 x 584.460 + 0.2 x 219.307 = 511.429 W a GPU, twice for two."""
     run = simulate(JOBS, PAIR, BUSY, **SCENARIO)
     rows = run["allocations"].select("gpus", "activity", "power_w").rows()
     assert [row[0] for row in rows] == [1, 2]
-    assert [row[1] for row in rows] == pytest.approx([0.4, 0.4], rel=1e-6)
-    assert [row[2] for row in rows] == pytest.approx([607.3, 1214.6], rel=1e-12)
+    assert [row[1] for row in rows] == pytest.approx([0.8 * 0.5] * 2, rel=1e-6)
+    mean_w = 0.8 * BUSY_W + 0.2 * CONTEXT_W
+    assert [row[2] for row in rows] == pytest.approx([mean_w, 2 * mean_w], rel=1e-12)
+    assert mean_w == pytest.approx(511.429, abs=1e-3)
+
+
+def test_power_of_set_up_and_of_lost_work() -> None:
+    """One GPU, set-up of 1 h, busy share 0.8: set-up is stalled and draws what a GPU draws that is held.
+
+    The job of 3 h sets up to 1 h, works to 2 h and yields to one of 30 min, which sets up to 3 h and works
+    to 3.5 h. No checkpoint was written, so 1 h is lost, of it 0.8 h busy, and 3 h of work follow to 6.5 h.
+    """
+    run = simulate(
+        [Job(0, 3 * HOUR_S), Job(2 * HOUR_S, 0.5 * HOUR_S)],
+        [cohort(gpus_per_node=1)],
+        BUSY,
+        queue="srtf",
+        scheduler={"restart": {"setup": "1h", "checkpoint": "2h"}},
+        horizon="8h",
+    )
+    expected = {
+        "stalled": 1 + 1 + 0.2 * 4.5,
+        "lost": 0.8 * 1,
+        "productive": 0.8 * 3.5,
+        "idle_no_queue": 1.5,
+    }
+    assert run.hours("state") == pytest.approx(expected, rel=1e-12)
+    energy = run["usage"].group_by("state").agg(pl.col("energy_kwh").sum()).cast({"state": pl.String})
+    power_w = {state: 1000 * kwh / expected[state] for state, kwh in energy.rows()}
+    assert power_w == pytest.approx(
+        {"stalled": CONTEXT_W, "lost": BUSY_W, "productive": BUSY_W, "idle_no_queue": IDLE_W}, rel=1e-12
+    )
 
 
 def test_the_class_sets_what_the_workload_leaves_open() -> None:
@@ -100,7 +134,7 @@ def test_the_class_sets_what_the_workload_leaves_open() -> None:
 
 
 def test_sites_have_their_own_pue() -> None:
-    """An idle hour of one A100 (0.4705 kWh) at PUE 1.1 and of one H100 (70 + 575 = 645 W) at PUE 2."""
+    """An idle hour of one A100 (0.1705 kWh) at PUE 1.1 and of one H100 (70 + 1300 / 8 W) at PUE 2."""
     run = simulate(
         [],
         [cohort(gpus_per_node=1), cohort(H100, gpus_per_node=1, site="south")],
@@ -109,8 +143,8 @@ def test_sites_have_their_own_pue() -> None:
     )
     rows = run["usage"].select("cohort", "energy_kwh", "facility_energy_kwh").cast({"cohort": pl.String})
     assert rows.rows() == [
-        (A100, pytest.approx(0.4705), pytest.approx(0.4705 * 1.1)),
-        (H100, pytest.approx(0.645), pytest.approx(0.645 * 2)),
+        (A100, pytest.approx(0.1705), pytest.approx(0.1705 * 1.1)),
+        (H100, pytest.approx(0.2325), pytest.approx(0.2325 * 2)),
     ]
 
 

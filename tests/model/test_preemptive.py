@@ -11,14 +11,17 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model.support import History, Job, cohort, simulate
+from model.support import A100, H100, History, Job, cohort, columns_trace, simulate, text, workload
 
+from fleetsim import scenario
 from fleetsim.engine import Clock, JobColumns, Replay, Restart
+from fleetsim.errors import InputError
 from fleetsim.fleet import Pool
-from fleetsim.observer import Attempts, Observer
+from fleetsim.observer import PREEMPTED, Attempts, Observer
 from fleetsim.policies.desk import Terms
 from fleetsim.policies.placement import PLACEMENTS
 from fleetsim.policies.queue import QUEUES
@@ -138,9 +141,9 @@ class Counting(Observer):
     def completed(self, job: int, /) -> None:
         self._started(job)
 
-    def stopped(self, job: int, restart_s: float, lost_s: float, moved: bool, /) -> None:
+    def stopped(self, job: int, restart_s: float, lost_s: float, checkpoint_s: float, why: int, /) -> None:
         self._started(job)
-        self.preemptions[job] += not moved
+        self.preemptions[job] += why == PREEMPTED
 
 
 def replay(
@@ -411,3 +414,65 @@ def test_muri_interrupts_all_running_jobs_at_every_event(
     restart: dict[str, Any] = {"cost_s": muri_cost_s, "every_pass": True}
     rules: dict[str, Any] = {"queue": queue, "admit": "afresh", "placement": "first_fit"}
     assert replay(jobs, *fleet, restart, **rules) == muri(jobs, *fleet, queue == "srsf")
+
+
+def test_of_nodes_that_one_gang_frees_its_first_is_cleared() -> None:
+    """Nodes of four: a gang has node 0 and half of node 1, another job the rest of that; node 2 is free.
+
+    At 6 one of two nodes comes that is shorter. Taken away from the end of the order the second job frees
+    half of node 1, and the gang then node 0 and node 1, in this order: so the second job runs on, to 60. The
+    gang has 54 s left and a restart of 7 s when the short one has ended at 16.
+    """
+    jobs = [Job(0, 60, 6), Job(0, 60, 2), Job(6, 10, 8)]
+    restart: dict[str, Any] = {"cost_s": lambda gpus: 7.0}
+    found = replay(jobs, 3, 4, restart, queue="srtf", placement="first_fit")
+    assert found == [(0, 16 + 7 + 54, 1), (0, 60, 0), (6, 16, 0)]
+
+
+@pytest.mark.parametrize("queue", ["srtf", "srsf", "las"])
+def test_larger_nodes_of_another_pool_are_no_room(queue: str) -> None:
+    """A job for an A100 node of four comes at 10: the one there yields, the last in order, on H100, does not.
+
+    It is the shortest for srtf and srsf, and for las the others have 40 GPU seconds or more.
+    """
+    jobs = [Job(0, 100, 4, gpu_model=A100), Job(1, 1000, 8, gpu_model=H100), Job(10, 5, 4, gpu_model=A100)]
+    rules = {"las_thresholds_gpu_s": [30.0]} if queue == "las" else {}
+    fleet = [cohort(A100, gpus_per_node=4), cohort(H100, gpus_per_node=8)]
+    history = simulate(jobs, fleet, queue=queue, scheduler=rules)
+    assert history.jobs("start_s", "preemptions")[2] == (10, 0)
+    assert history.jobs("preemptions") == [1, 0, 0]
+
+
+def test_more_attempts_than_sixteen_bits_hold() -> None:
+    """On one GPU a job of 40,000 s yields 32,768 times, every other second, to a job of one second."""
+    short = 32_768
+    submit_s = np.concatenate([[0.0], 1.0 + 2.0 * np.arange(short)])
+    jobs = columns_trace(submit_s=submit_s, duration_s=np.concatenate([[40_000.0], np.ones(short)]))
+    history = simulate(jobs, [cohort(gpus_per_node=1)], queue="srtf")
+    assert history.jobs("end_s", "attempts")[0] == (40_000 + short, short + 1)
+    assert history["allocations"]["attempt"].max() == short + 1
+
+
+@pytest.mark.parametrize(
+    "restart",
+    [
+        {"costs": [{"up_to_gpus": 1, "cost": "5s"}, {"cost": "20s"}]},  # all of a round
+        {"costs": [{"cost": "5s"}], "checkpoint": "10s", "checkpoint_cost": "5s"},  # so is that
+        {"checkpoint": "never"},
+        {"checkpoint": "trace"},  # which may say anything
+    ],
+)
+def test_rounds_in_which_nothing_may_get_done(restart: dict[str, Any]) -> None:
+    """Two jobs would take turns of 20 s for ever. A horizon ends that, and so do rounds of 21 s."""
+
+    def parse(interval: str, horizon: str) -> None:
+        rules = {"queue": "max_min", "interval": interval, "restart": restart}
+        scenario.parse(text([cohort()], [workload()], scheduler=rules, horizon=horizon), "test")
+
+    with pytest.raises(InputError) as caught:
+        parse("20s", "drain")
+    [problem] = caught.value.problems
+    assert problem.place.endswith("scheduler.interval") and "for ever" in problem.message
+    parse("20s", "1h")
+    if restart.get("checkpoint") not in ("never", "trace"):
+        parse("21s", "drain")

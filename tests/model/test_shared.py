@@ -231,8 +231,8 @@ def test_two_jobs_take_turns() -> None:
     run = shared([Job(0, 100), Job(50, 100)], sharing=SLICES)
     first, second = 50 + 50 / 0.45, 50 + 50 / 0.45 + 50
     assert times(run) == [(0, first), (50, second)]
-    assert segments(run, 0) == [(0, 50, 1, "resliced"), (50, first, 0.5, "completed")]
-    assert segments(run, 1) == [(50, first, 0.5, "resliced"), (first, second, 1, "completed")]
+    assert segments(run, 0) == [(0, 50, 1, "continued"), (50, first, 0.5, "completed")]
+    assert segments(run, 1) == [(50, first, 0.5, "continued"), (first, second, 1, "completed")]
     assert run.jobs("attempts", "preemptions", "wait_s") == [(1, 0, 0), (1, 0, 0)]
     assert sum(run.jobs("allocated_gpu_s")) == pytest.approx(second, rel=1e-12)
     assert run.jobs("start_s") == [0, 50]
@@ -264,7 +264,7 @@ def test_slices_on_slower_gpus() -> None:
 def test_the_run_ends_while_jobs_take_turns() -> None:
     run = shared([Job(0, 100), Job(50, 100)], sharing=SLICES, horizon=60)
     assert run.jobs("status", "end_s", "allocated_gpu_s") == [("running", 60, 55), ("running", 60, 5)]
-    assert segments(run, 0) == [(0, 50, 1, "resliced"), (50, 60, 0.5, "running")]
+    assert segments(run, 0) == [(0, 50, 1, "continued"), (50, 60, 0.5, "running")]
 
 
 def test_instances_and_jobs_of_cpu_do_not_take_turns() -> None:

@@ -1,0 +1,1 @@
+"""The parts of ``fleetsim report``: measures (numbers), drawing (charts), sections (words), page (HTML)."""
