@@ -253,6 +253,8 @@ class Levels(_Attained):
             at_s = start_s + max(0.0, left_gpu_s) / self._gpus[job]
             if at_s < end_s:
                 heappush(self._due, (at_s, job, start_s))
+            else:
+                self._expected.pop(job, None)  # it may yet be made to end later
 
     def passed(self, waiting: bool, now: float) -> Sequence[int]:
         self._passes += 1
@@ -317,7 +319,7 @@ def gittins(sizes_gpu_s: Floats, thresholds_gpu_s: Sequence[float]) -> list[floa
     """
     sizes = np.sort(sizes_gpu_s)
     total = np.concatenate([[0.0], np.cumsum(sizes)])
-    ends = np.unique(np.append(np.asarray(thresholds_gpu_s, np.float64), sizes[-1]))
+    ends = np.unique(np.append(np.asarray(thresholds_gpu_s, np.float64), sizes[-1:]))
     index = []
     for a in (0.0, *thresholds_gpu_s):
         b = ends[ends > a]

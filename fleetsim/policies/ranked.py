@@ -478,6 +478,8 @@ class Ranked:
                     del self._firsts[bisect_left(self._firsts, (*there[0][:3], there[0][4], node))]
                 insort(self._firsts, (*key, -k, node))
             insort(there, (*key, where[k + 1], -k))
+            if not self._one_group:
+                self._ranks.pop(node, None)  # on slower GPUs it may rank behind jobs that it went before
 
     def _leave(self, job: int) -> tuple[int, Key]:
         place = self._place.pop(job)

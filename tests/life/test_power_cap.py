@@ -298,6 +298,19 @@ def test_the_shortest_remaining_time_counts_the_speed() -> None:
     assert run.jobs("start_s", "end_s") == [(0, 600), (110, 410)]
 
 
+def test_a_job_that_is_made_to_last_reaches_its_level_of_service() -> None:
+    """Job 0 was to end at 190 s, before 200 GPU s; at half the speed from 100 s on it gets there, and job 1,
+    whose 50 s take 100, goes first. Then it goes on: 90 - 50 = 40 s are left, which take 80."""
+    run = capped(
+        [Job(0, 190), Job(110, 50)],
+        [OLD, {**NEW, "gpu_model": H100}],
+        {**FULL, "gpu_models": [A100]},
+        retire=False,
+        scheduler={"queue": "las", "las_thresholds_gpu_s": [200.0]},
+    )
+    assert run.jobs("start_s", "end_s") == [(0, 380), (200, 300)]
+
+
 # Models, sites, limits
 
 

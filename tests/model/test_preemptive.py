@@ -6,14 +6,14 @@ import csv
 import gzip
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from model.support import A100, H100, History, Job, cohort, columns_trace, simulate, text, workload
 
@@ -23,8 +23,10 @@ from fleetsim.errors import InputError
 from fleetsim.fleet import Pool
 from fleetsim.observer import PREEMPTED, Attempts, Observer
 from fleetsim.policies.desk import Terms
+from fleetsim.policies.orders import gittins
 from fleetsim.policies.placement import PLACEMENTS
 from fleetsim.policies.queue import QUEUES
+from fleetsim.policies.ranked import Ranked
 from fleetsim.spec import SchedulerSpec
 
 THRESHOLDS = [60.0, 300.0]
@@ -147,17 +149,24 @@ class Counting(Observer):
 
 
 def replay(
-    jobs: list[Job], nodes: int, gpus: int, restart: dict[str, Any] | None = None, **scheduler: Any
+    jobs: list[Job],
+    nodes: int,
+    gpus: int,
+    restart: dict[str, Any] | None = None,
+    slow: int = 0,
+    **scheduler: Any,
 ) -> list[tuple[float, float, int]]:
     """The engine and the queue alone, without files: start, end and preemptions of each job.
 
-    *restart* may give ``cost_s`` by GPUs, ``setup_s`` and ``every_pass``.
+    *restart* may give ``cost_s`` by GPUs, ``setup_s`` and ``every_pass``. *slow* more nodes are half as fast.
     """
     spec = SchedulerSpec.model_validate(
         {"placement": "pool", "las_thresholds_gpu_s": THRESHOLDS, **scheduler}
     )
-    pool = Pool("pool", gpus, [0] * nodes)
-    for node in range(nodes):
+    free = [0] * (nodes + slow)
+    pools = Pool("pool", gpus, free), Pool("slow", gpus, free)
+    pool_of = [pools[node >= nodes] for node in range(nodes + slow)]
+    for node, pool in enumerate(pool_of):
         pool.add(node)
     sizes = sorted({job.gpus for job in jobs})
     columns = JobColumns(
@@ -165,13 +174,13 @@ def replay(
         array("d", [job.duration_s for job in jobs]),
         [job.gpus for job in jobs],
         [sizes.index(job.gpus) for job in jobs],
-        [((pool, 1.0),)] * len(sizes),
+        [((pools[0], 1.0), (pools[1], 0.5)) if slow else ((pools[0], 1.0),)] * len(sizes),
     )
     seen = Counting(len(jobs))
     terms = Terms(spec, [], None, gpus)  # type: ignore[arg-type]  # these queues look at no other column
     restart = restart or {}
     costs = array("d", [restart.get("cost_s", lambda gpus: 0.0)(job.gpus) for job in jobs])
-    free = Restart(
+    costing = Restart(
         costs,
         array("d", bytes(8 * len(jobs))),
         setup_s=restart.get("setup_s", 0.0),
@@ -182,12 +191,12 @@ def replay(
     model = Replay(
         clock,
         columns,
-        [pool] * nodes,
+        pool_of,
         lambda desk: QUEUES[spec.queue](desk, terms),
         PLACEMENTS[spec.placement],
         seen,
         seen.attempts,
-        free,
+        costing,
         float(spec.interval or 0.0),
     )
     while clock.peek() < inf and not model.done:
@@ -429,6 +438,35 @@ def test_of_nodes_that_one_gang_frees_its_first_is_cleared() -> None:
     assert found == [(0, 16 + 7 + 54, 1), (0, 60, 0), (6, 16, 0)]
 
 
+@pytest.mark.parametrize("queue", ["srtf", "srsf", "las", "max_min"])
+@settings(deadline=None, max_examples=100)
+@given(jobs=workloads(), nodes=st.sampled_from([1, 2]), slow=st.sampled_from([0, 1, 2]))
+@example(  # a job that starts on the slow node ranks behind others there that it went before
+    [
+        Job(0, 30),
+        Job(10, 90, 3),
+        Job(10, 200, 2),
+        Job(11, 200, 3),
+        Job(16, 90),
+        Job(17, 20, 3),
+        Job(27, 90, 4),
+    ],
+    1,
+    1,
+)
+def test_what_is_remembered_of_a_search_changes_nothing(
+    queue: str, jobs: list[Job], nodes: int, slow: int
+) -> None:
+    """A job without room is looked at again only where something has changed: no job runs at another time."""
+    rules: dict[str, Any] = {"queue": queue, "placement": "best_fit"}
+    rules |= {"interval": 20} if queue == "max_min" else {}
+    jobs = [replace(job, gpus=min(job.gpus, 4)) for job in jobs]
+    found = replay(jobs, nodes, 4, slow=slow, **rules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ranked, "_may_fit", lambda *_: True)
+        assert found == replay(jobs, nodes, 4, slow=slow, **rules)
+
+
 @pytest.mark.parametrize("queue", ["srtf", "srsf", "las"])
 def test_larger_nodes_of_another_pool_are_no_room(queue: str) -> None:
     """A job for an A100 node of four comes at 10: the one there yields, the last in order, on H100, does not.
@@ -476,3 +514,8 @@ def test_rounds_in_which_nothing_may_get_done(restart: dict[str, Any]) -> None:
     parse("20s", "1h")
     if restart.get("checkpoint") not in ("never", "trace"):
         parse("21s", "drain")
+
+
+def test_a_run_without_jobs_is_a_run_by_gittins_too() -> None:
+    assert gittins(np.zeros(0), [10.0, 20.0]) == [0.0, 0.0, 0.0]
+    assert simulate([], queue="gittins", horizon="1d").manifest["jobs"] == 0
