@@ -35,7 +35,7 @@ REJECT_REASONS = (
 
 @dataclass(frozen=True)
 class PoolPlan:
-    """A pool and what its nodes are: those of one model, name, node size and tenants, on one rung at one site."""
+    """A pool and what its nodes are: of one model, name, node size and tenants, on one rung at one site."""
 
     pool: Pool
     model: GpuModel
