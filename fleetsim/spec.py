@@ -503,16 +503,12 @@ class ScenarioSpec(Spec):
 
     name: Name
     question: str = Field("", description="What the scenario is to answer, in a sentence.")
-    start: Instant = Field(
-        description="UTC instant of time zero: 2026-01-01."
-    )
+    start: Instant = Field(description="UTC instant of time zero: 2026-01-01.")
     horizon: Horizon = Field(
         description="How long to simulate: 30d, 3y; or `drain`: until the last job has ended."
     )
     seed: int = Field(0, ge=0, le=10**18 - 1)
-    usage_period: Annotated[
-        str, known(PERIODS), Field(json_schema_extra={"enum": list(PERIODS)})
-    ] = "month"
+    usage_period: Annotated[str, known(PERIODS), Field(json_schema_extra={"enum": list(PERIODS)})] = "month"
     sites: list[SiteSpec] = Field(default_factory=lambda: [SiteSpec(name="main")], min_length=1)
     cohorts: list[CohortSpec] = Field(
         default_factory=list, description="Or give a `node_list`.", json_schema_extra={"minItems": 1}
