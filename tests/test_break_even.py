@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetsim.break_even import (
+from fleetsim.errors import InputError
+from fleetsim.sweeps.break_even import (
     Crossing,
     break_even,
     crossing,
@@ -20,9 +21,8 @@ from fleetsim.break_even import (
     window_shares,
     window_start_s,
 )
-from fleetsim.errors import InputError
-from fleetsim.sweep_folder import PointOf, Record, RunOf, SweepRun
-from fleetsim.sweep_table import student_t
+from fleetsim.sweeps.folder import PointOf, Record, RunOf, SweepRun
+from fleetsim.sweeps.table import student_t
 
 DAY_S = 86_400.0
 

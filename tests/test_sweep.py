@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from model.support import V100, Job, trace
 from sweep_support import EndsWhoeverReadsIt, double, odd_fails, one_dies, slow, write
 
-from fleetsim import experiment, safeyaml, scenario, sweep, sweep_folder, workers
+from fleetsim import experiment, safeyaml, scenario
 from fleetsim.errors import FleetsimError, InputError
 from fleetsim.schema import TABLES
-from fleetsim.sweep import Sweep
-from fleetsim.sweep_folder import SweepRun, open_sweep
+from fleetsim.sweeps import folder as sweep_folder
+from fleetsim.sweeps import sweep, workers
+from fleetsim.sweeps.folder import SweepRun, open_sweep
+from fleetsim.sweeps.sweep import Sweep
 from fleetsim_traces import write_jobs
 
 LOAD, QUEUE = "workloads.w.load", "scheduler.queue"

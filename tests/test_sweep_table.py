@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweep_support import write
 
-from fleetsim import sweep, sweep_folder, sweep_table
 from fleetsim.errors import InputError
-from fleetsim.sweep_charts import _PALETTE, MOST_LINES, Charts, find_x
-from fleetsim.sweep_folder import SweepRun
-from fleetsim.sweep_table import Estimate, difference, estimate, student_t, words
+from fleetsim.sweeps import folder as sweep_folder
+from fleetsim.sweeps import sweep
+from fleetsim.sweeps import table as sweep_table
+from fleetsim.sweeps.charts import _PALETTE, MOST_LINES, Charts, find_x
+from fleetsim.sweeps.folder import SweepRun
+from fleetsim.sweeps.table import Estimate, difference, estimate, student_t, words
 
 LOAD, QUEUE = "workloads.w.load", "scheduler.queue"
 

@@ -1,13 +1,15 @@
-"""The metric catalogue: every published family, with its unit, type, labels and where its value is found.
+"""The metric catalogue: what a published family is, and the families of a finished run.
 
-The Prometheus text, the reference table and the tests of the dashboards derive from the rows below. Units are
-base units (seconds, joules, ratios); only a name that says hours counts hours.
+The Prometheus text, the reference tables and the tests of the dashboards derive from the rows here, in
+:mod:`fleetsim_collectors.dcgm` and in :mod:`fleetsim_collectors.nvidia_smi`. Families of our own are in base
+units (seconds, joules, ratios); only a name that says hours counts hours. Those of other exporters are in the
+units of those exporters.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
@@ -23,9 +25,10 @@ _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 class Family:
     """One metric: a name, and a value for each combination of labels.
 
-    A value is the entry *value* of a row of the table *source*, in *unit*; the labels are entries of the same
-    row. *buckets* are the finite upper bounds of a histogram, in *unit*. Raises ``ValueError`` for names that
-    Prometheus does not take and for buckets out of place.
+    A value is the entry *value* of a row of the table *source*, turned into *unit* by *of* if there is one;
+    the labels are entries of the same row. *buckets* are the finite upper bounds of a histogram, in *unit*.
+    *form* is how a column of numbers is written: ``%d``, ``%f``, or empty for the fewest digits. Raises
+    ``ValueError`` for names that Prometheus does not take and for buckets out of place.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Family:
     source: str
     value: str
     buckets: tuple[float, ...] = ()
+    of: Callable[[Any], float] | None = None
+    form: str = ""
 
     def __post_init__(self) -> None:
         if not _METRIC.fullmatch(self.name):
@@ -81,6 +86,8 @@ def samples(
         for row in tables[family.source]:
             value = row[family.value]
             if value is not None:
+                if family.of:
+                    value = family.of(value)
                 yield family, tuple(row[label] for label in family.labels), value
 
 

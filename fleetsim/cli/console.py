@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fleetsim.experiment import Progress
     from fleetsim.scenario import Scenario
-    from fleetsim.sweep_folder import Progress as SweepProgress
+    from fleetsim.sweeps.folder import Progress as SweepProgress
 
 PIPE_COLUMNS = 140  # of a pipe or file, where nothing need be cut
 NAME_WIDTH = 20  # of a name in a table

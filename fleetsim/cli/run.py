@@ -12,7 +12,7 @@ import click
 from fleetsim.cli.options import OVERRIDES, ROOTS, RUN
 
 if TYPE_CHECKING:
-    from fleetsim.sweep import Sweep
+    from fleetsim.sweeps.sweep import Sweep
 
 
 @click.command()
@@ -47,13 +47,14 @@ def run(
       fleetsim run mixed-fleet -o runs/more --set cohorts.h100-2026.nodes=24 --seed 7
       fleetsim run philly-small -o runs/queues --set 'axes={scheduler.queue: [fifo, fifo_skip]}' --jobs 2
     """
-    from fleetsim import experiment, sweep
+    from fleetsim import experiment
     from fleetsim import scenario as scenarios
     from fleetsim.cli.console import Meter, counting, stdout
     from fleetsim.cli.show import headline
     from fleetsim.errors import FleetsimError
     from fleetsim.runfolder import SWEEP, check_target
     from fleetsim.summary import summarise
+    from fleetsim.sweeps import sweep
 
     if not (output / SWEEP).is_file():  # a sweep goes on where it was
         check_target(output, force)
@@ -93,10 +94,11 @@ def _run_sweep(
     wanted: Sweep, output: Path, jobs: int | None, force: bool, as_json: bool, quiet: bool
 ) -> None:
     """Do the runs of a sweep and show what they say; some that failed are an error at the end."""
-    from fleetsim import sweep_folder, sweep_table
     from fleetsim.cli.console import SweepMeter, stdout
     from fleetsim.cli.sweep import MOST_FAILED, report
     from fleetsim.errors import FleetsimError
+    from fleetsim.sweeps import folder as sweep_folder
+    from fleetsim.sweeps import table as sweep_table
 
     with SweepMeter(quiet) as meter:
         made = sweep_folder.run(wanted, output, jobs=jobs, force=force, tell=meter)

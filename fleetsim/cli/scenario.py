@@ -72,11 +72,11 @@ def validate(name: str, overrides: tuple[str, ...], roots: tuple[Path, ...], as_
       fleetsim scenario validate mixed-fleet --set horizon=5y
     """
     from fleetsim import scenario as scenarios
-    from fleetsim import sweep
     from fleetsim.cli.console import counting, plain
     from fleetsim.eligibility import REJECT_REASONS, build_pools, find_shapes
     from fleetsim.shared import share_fleet
     from fleetsim.summary import unknown_models
+    from fleetsim.sweeps import sweep
     from fleetsim.workload import load_jobs
 
     with counting("Checking points") as tell:

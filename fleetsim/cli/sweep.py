@@ -60,11 +60,12 @@ def sweep(
       fleetsim sweep runs/demand --figure allocated --figure wait_p95_s --html demand.html
       fleetsim sweep runs/demand --break-even load --threshold 0.05 --last 1y
     """
-    from fleetsim import break_even as even
-    from fleetsim import sweep_charts, sweep_table
     from fleetsim.cli.console import stdout
     from fleetsim.cli.trace_input import patience
-    from fleetsim.sweep_folder import open_sweep
+    from fleetsim.sweeps import break_even as even
+    from fleetsim.sweeps import charts as sweep_charts
+    from fleetsim.sweeps import table as sweep_table
+    from fleetsim.sweeps.folder import open_sweep
     from fleetsim_traces.atomic import atomic
 
     _check_options(break_even, threshold, last, tiers, axis, as_json, as_csv, figures, html or png)
@@ -121,7 +122,7 @@ def _check_options(
 def _figures(names: Sequence[str]) -> list[str]:
     from fleetsim.errors import InputError, Problem
     from fleetsim.safeyaml import suggest
-    from fleetsim.sweep_table import RUN_FIGURES
+    from fleetsim.sweeps.table import RUN_FIGURES
 
     problems = [
         Problem(
@@ -153,7 +154,7 @@ def report(console: Console, found: Mapping[str, Any], by_generation: Sequence[s
     generations stop being used, and the runs that failed."""
     from fleetsim.cli.console import plain
     from fleetsim.comparison import Figure
-    from fleetsim.sweep_table import GENERATION_FIGURES, words
+    from fleetsim.sweeps.table import GENERATION_FIGURES, words
 
     figures = {name: Figure(**facts) for name, facts in found["definitions"]["figures"].items()}
     points = found["points"]
@@ -229,7 +230,7 @@ def _table(
     from rich.text import Text
 
     from fleetsim.cli.console import plain, print_table
-    from fleetsim.sweep import axis_labels, shown
+    from fleetsim.sweeps.sweep import axis_labels, shown
 
     labels = list(axis_labels(list(found["axes"])).values()) or ["point"]
     left = [
@@ -261,10 +262,10 @@ def _break_even(console: Console, found: Mapping[str, Any]) -> None:
     from rich.text import Text
 
     from fleetsim import units
-    from fleetsim.break_even import hints, otherwise
     from fleetsim.cli.console import plain, print_table
-    from fleetsim.sweep import axis_labels, shown
-    from fleetsim.sweep_table import words
+    from fleetsim.sweeps.break_even import hints, otherwise
+    from fleetsim.sweeps.sweep import axis_labels, shown
+    from fleetsim.sweeps.table import words
 
     even = found["break_even"]
     labels = axis_labels(list(found["axes"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import subprocess
 from typing import Any
@@ -13,8 +14,11 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from fleetsim.metrics import Page
+from fleetsim_collectors import dcgm, nvidia_smi
 from fleetsim_collectors.catalogue import Family, Histogram, Sample
-from fleetsim_collectors.exposition import number, render
+from fleetsim_collectors.exposition import number, render, render_columns, shortest
+
+from .gpus import BARE, H100, columns
 
 GAUGE = Family("g", "s", "gauge", "Help.", ("a", "b"), "t", "v")
 COUNTER = Family("c_total", "s", "counter", 'Back\\slash, "quote"\nand line.', ("a",), "t", "v")
@@ -115,12 +119,79 @@ def test_what_a_server_would_misread_is_refused(samples: list[Sample], complaint
         text(*samples)
 
 
-def test_promtool_reads_a_run(run_page: Page) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
+def test_columns_to_the_letter() -> None:
+    table: dict[str, list[Any]] = {
+        "a": ['x"', "y", "z"],
+        "b": [0, None, ""],
+        "v": [2.5, None, math.nan],
+        "w": [1, 0, 1000000],
+    }
+    families = [GAUGE, Family("n", "1", "gauge", "Line\nbreak.", ("a", "b"), "t", "w", of=lambda w: w * 2)]
+    assert list(render_columns(families, {"t": table})) == [
+        '# HELP g Help.\n# TYPE g gauge\ng{a="x\\"",b="0"} 2.5\n',
+        '# HELP n Line\\nbreak.\n# TYPE n gauge\nn{a="x\\"",b="0"} 2\nn{a="y"} 0\nn{a="z"} 2e+06\n',
+    ]
+
+
+@given(st.lists(st.tuples(st.text(), st.none() | st.floats()), unique_by=lambda row: row[0]))
+def test_columns_give_what_samples_give(rows: list[tuple[str, float | None]]) -> None:
+    family = Family("g", "s", "gauge", "Help.", ("a",), "t", "v")
+    known = [(a, v) for a, v in rows if v is not None and not math.isnan(v)]
+    wanted = series(text(*((family, (a,), v) for a, v in known)))
+    table: dict[str, list[Any]] = {"a": [a for a, _ in rows], "v": [v for _, v in rows]}
+    assert series("".join(render_columns([family], {"t": table}))) == wanted
+
+
+def test_columns_that_do_not_fit_are_refused() -> None:
+    family = Family("g", "s", "gauge", "Help.", ("a",), "t", "v")
+    with pytest.raises(ValueError, match=r"g: labels \{a=\"x\"\} are given twice"):
+        list(render_columns([family], {"t": {"a": ["x", "y", "x"], "v": [1, 2, 3]}}))
+    with pytest.raises(ValueError, match="g: 1 values for 2 sets of labels"):
+        list(render_columns([family], {"t": {"a": ["x", "y"], "v": [1]}}))
+    with pytest.raises(KeyError, match="'v'"):
+        list(render_columns([family], {"t": {"a": ["x"]}}))
+
+
+def test_text_that_is_no_unicode_does_not_stop_the_page() -> None:
+    page = text((GAUGE, ("\udcff", "b"), 1.0))
+    assert page.encode().endswith(b'g{a="?",b="b"} 1\n')
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_shortest_numbers_are_exact(value: float) -> None:
+    written = shortest(value)
+    assert float(written) == value and written != "-0"
+    assert ("e" in written) == (value != 0 and not 1e-4 <= abs(value) < 1e6)
+    assert len(written) <= len(repr(value)) + 4  # at most e+06 in place of zeros
+
+
+def promtool(page: str) -> list[str]:
+    """What ``promtool check metrics`` complains of; the test skips where it is not installed."""
+    command = shutil.which("promtool")
+    if command is None:
         pytest.skip("promtool is not installed (Debian: apt install prometheus)")
     done = subprocess.run(
-        [promtool, "check", "metrics"], input=run_page.text, capture_output=True, text=True, check=False
+        [command, "check", "metrics"], input=page, capture_output=True, text=True, check=False
     )
+    return done.stderr.splitlines()
+
+
+def test_promtool_reads_a_run(run_page: Page) -> None:
     # GPU hours are the unit of the field; the linter would have seconds
-    assert done.stderr.splitlines() == ['fleetsim_gpu_hours_total use base unit "seconds" instead of "hours"']
+    assert promtool(run_page.text) == ['fleetsim_gpu_hours_total use base unit "seconds" instead of "hours"']
+
+
+def test_promtool_reads_a_node() -> None:
+    """It has no fault to find but in names, which are not ours."""
+    node = columns(H100, BARE)
+    names = "|".join(
+        (
+            'counter metrics should have "_total" suffix',
+            'non-counter metrics should not have "_total" suffix',
+            "metric name should not include type 'counter'",
+            "label names should be written in 'snake_case' not 'camelCase'",
+        )
+    )
+    for page in (dcgm.page(node, optional=True), nvidia_smi.page(node)):
+        for complaint in promtool("".join(page)):
+            assert re.fullmatch(rf"\w+ (?:{names})", complaint), complaint

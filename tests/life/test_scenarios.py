@@ -11,9 +11,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from fleetsim import experiment, safeyaml, scenario, sweep
+from fleetsim import experiment, safeyaml, scenario
 from fleetsim.errors import InputError
 from fleetsim.runfolder import Run
+from fleetsim.sweeps import sweep
 from fleetsim.units import UNIT_S, YEAR_S
 
 PAGE = Path(__file__).parents[2] / "seeds" / "SCENARIOS.md"

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from fleetsim import experiment, runfolder, workers
+from fleetsim import experiment, runfolder
 from fleetsim import scenario as scenarios
 from fleetsim.errors import InputError, Problem
 from fleetsim.runfolder import SWEEP, Run, open_run
-from fleetsim.sweep import Member, Sweep, few
-from fleetsim.sweep_table import RUN_FIGURES, generation_frame, generation_rows, run_figures
+from fleetsim.sweeps import workers
+from fleetsim.sweeps.sweep import Member, Sweep, few
+from fleetsim.sweeps.table import RUN_FIGURES, generation_frame, generation_rows, run_figures
 from fleetsim.words import Spec
 from fleetsim.workload import trace_file
 from fleetsim_traces.atomic import atomic

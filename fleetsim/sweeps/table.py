@@ -16,7 +16,7 @@ from fleetsim.runfolder import Run
 if TYPE_CHECKING:
     import polars as pl
 
-    from fleetsim.sweep_folder import SweepRun
+    from fleetsim.sweeps.folder import SweepRun
 
 _CHAIN = "Utilisation"
 

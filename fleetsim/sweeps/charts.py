@@ -15,11 +15,11 @@ from math import inf
 from typing import Any
 
 from fleetsim import units
-from fleetsim.break_even import find_axis, is_numeric, otherwise
 from fleetsim.errors import InputError, Problem
 from fleetsim.reporting.page import PAPER, Look, config, figure, page, table
-from fleetsim.sweep import axis_labels, shown
-from fleetsim.sweep_table import words
+from fleetsim.sweeps.break_even import find_axis, is_numeric, otherwise
+from fleetsim.sweeps.sweep import axis_labels, shown
+from fleetsim.sweeps.table import words
 
 #: Of lines, light and dark; dashes and marks differ where the colours come round.
 _PALETTE = {
@@ -56,7 +56,7 @@ class Panel:
 
 def find_x(found: Mapping[str, Any], name: str | None) -> str:
     """The path of the axis to draw against: *name*; else that of the break-even, the first that has numbers,
-    the first. *found* is that of :func:`fleetsim.sweep_table.table`. Raises :class:`InputError`."""
+    the first. *found* is that of :func:`fleetsim.sweeps.table.table`. Raises :class:`InputError`."""
     axes = found["axes"]
     if name is not None:
         return find_axis(axes, name)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fleetsim import summary, units
 from fleetsim.errors import InputError, Problem
-from fleetsim.sweep import axis_labels
-from fleetsim.sweep_table import DEFINITIONS as ESTIMATES
-from fleetsim.sweep_table import estimate
+from fleetsim.sweeps.sweep import axis_labels
+from fleetsim.sweeps.table import DEFINITIONS as ESTIMATES
+from fleetsim.sweeps.table import estimate
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from fleetsim.sweep_folder import SweepRun
+    from fleetsim.sweeps.folder import SweepRun
 
 #: How a generation fares over the levels of the axis, in one replication.
 Kind = Literal["crosses", "below", "above", "retired"]
