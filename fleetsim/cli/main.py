@@ -20,6 +20,7 @@ from fleetsim.cli.run import query, run
 from fleetsim.cli.scenario import scenario
 from fleetsim.cli.show import show
 from fleetsim.cli.sweep import sweep
+from fleetsim.cli.telemetry import telemetry
 from fleetsim.cli.trace import trace
 
 
@@ -80,7 +81,10 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (run, show, compare, report, sweep, query, metrics, scenario, trace, gpu, lifetimes):
+for _command in (
+    *(run, show, compare, report, sweep, query, metrics, telemetry),
+    *(scenario, trace, gpu, lifetimes),
+):
     cli.add_command(_command)
 
 
