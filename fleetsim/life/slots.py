@@ -55,7 +55,7 @@ class Slots:
         crew.observer.event(crew.clock.now, "stored", cohort.name, f"{len(rest)} nodes wait for slots")
         self._stored[site.name].extend((k, node) for node in rest)
         if site.over_power == "shed":
-            self._shed(k, len(rest))
+            self._shed(k)
 
     def _room(self, cohort: Cohort) -> int:
         """How many nodes of *cohort* there is power for."""
@@ -86,8 +86,8 @@ class Slots:
                 batch.append(stored.popleft()[1])
             self._install(first, batch, "slot")
 
-    def _shed(self, k: int, nodes: int) -> None:
-        """Have nodes of rungs below that of cohort *k* retired until *nodes* of it have power."""
+    def _shed(self, k: int) -> None:
+        """Have nodes of rungs below that on which cohort *k* begins retired for all that wait for power."""
         crew = self._crew
         site = crew.cohorts[k].site
         assert site.it_power_kw is not None
