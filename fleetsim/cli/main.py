@@ -13,6 +13,7 @@ import click
 from fleetsim import __version__
 from fleetsim.cli.compare import compare
 from fleetsim.cli.gpu import gpu
+from fleetsim.cli.history import history
 from fleetsim.cli.lifetimes import lifetimes
 from fleetsim.cli.metrics import metrics
 from fleetsim.cli.report import report
@@ -82,7 +83,7 @@ def cli(debug: bool) -> None:
 
 
 for _command in (
-    *(run, show, compare, report, sweep, query, metrics, telemetry),
+    *(run, show, compare, report, sweep, query, metrics, telemetry, history),
     *(scenario, trace, gpu, lifetimes),
 ):
     cli.add_command(_command)
