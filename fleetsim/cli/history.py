@@ -78,7 +78,7 @@ def history(
     """
     from fleetsim import history as past
     from fleetsim.cli.console import counting
-    from fleetsim.cli.telemetry import _wanted
+    from fleetsim.cli.telemetry import grid_of
     from fleetsim.runfolder import open_run
     from fleetsim.telemetry import history as books
     from fleetsim.telemetry.sensors import Telemetry
@@ -92,7 +92,7 @@ def history(
     if openmetrics is not None and resume is not None:
         raise click.UsageError("--resume is for what is sent: a file is written whole or not at all.")
     run = open_run(run_folder)
-    start_s, end_s, step_s, of_nodes, _ = _wanted(run.manifest, start, end, step, nodes, None)
+    start_s, end_s, step_s, of_nodes, _ = grid_of(run.manifest, start, end, step, nodes, None)
     _, gpus = books.count(run, of_nodes, None)
     grid = past.Grid.of(start_s, end_s, step_s, instant(str(run.manifest["start"])), gpus)
     if until_now:

@@ -83,7 +83,7 @@ def telemetry(
         table.check(target)
     elif as_json:
         raise click.UsageError("--json and -o - both print to standard output: name a file.")
-    start_s, end_s, step_s, of_nodes, of_gpus = _wanted(run.manifest, start, end, step, nodes, gpus)
+    start_s, end_s, step_s, of_nodes, of_gpus = grid_of(run.manifest, start, end, step, nodes, gpus)
     servers, devices = history.count(run, of_nodes, of_gpus)
     times = ticks(start_s, end_s, step_s)
     most = times * devices
@@ -127,7 +127,7 @@ def telemetry(
         click.echo(f"Wrote {written:,} readings of {devices:,} GPUs on {servers:,} nodes to {output}.")
 
 
-def _wanted(
+def grid_of(
     manifest: dict[str, object], start: str, end: str | None, step: str, nodes: str | None, gpus: str | None
 ) -> tuple[float, float, float, set[int] | None, set[int] | None]:
     """The grid in seconds and the lists. Raises :class:`~fleetsim.errors.InputError` with all that is
